@@ -1,0 +1,80 @@
+"""Bring everything that is generated in step: Colab badges, clean notebooks, modules, README.md."""
+import posixpath
+import re
+import shutil
+
+import nbformat
+from execnb.nbio import nb2str, read_nb, write_nb
+from nbconvert import MarkdownExporter
+from nbdev.clean import nbdev_clean
+from nbdev.config import get_config
+from nbdev.doclinks import nbdev_export, nbglob
+from nbdev.processors import FilterDefaults
+
+cfg = get_config()
+root, nbs = cfg.config_path, cfg.nbs_path
+badge_line = re.compile(r"^\[!\[Open in Colab\].*$", re.M)
+link = re.compile(r'(\]\(|src="|href=")(?!\w+:|[#/])([^)"\s]+)')  # a link to a path, in Markdown or HTML
+
+
+def badge(name):
+    "The Colab badge of the notebook called `name`."
+    page = f"https://colab.research.google.com/github/{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{nbs.name}/{name}"
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({page})"
+
+
+def write_badges():
+    "Point the Colab badge of every notebook at the repository that settings.ini names."
+    for path in nbglob(as_path=True):
+        nb = read_nb(path)
+        for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                cell.source = badge_line.sub(badge(path.relative_to(nbs).as_posix()), cell.source)
+        write_nb(nb, path)
+
+
+def from_root(match):
+    "Rewrite one link so that it starts at the root of the repository instead of at the notebooks' folder."
+    return match[1] + posixpath.normpath(f"{nbs.name}/{match[2]}")
+
+
+def shown(cell):
+    "Apply a cell's `#|` options, and say whether anything of it is left to show."
+    option = {name.rstrip(":"): args for name, args in cell.directives_.items()}
+    off = lambda name: option.get(name) == ["false"]
+    if cell.cell_type == "markdown": cell.source = link.sub(from_root, cell.source)
+    if cell.cell_type == "code":
+        cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+        if off("output"): cell.outputs = []
+        if off("echo"): cell.metadata["transient"] = {"remove_source": True}
+    return cell.cell_type != "raw" and not off("include")
+
+
+def write_readme():
+    "Write README.md, and the pictures in it, from the front page of the site."
+    nb = read_nb(nbs/cfg.readme_nb)
+    FilterDefaults()(nb)
+    nb.cells = [cell for cell in nb.cells if shown(cell)]
+    nb.metadata["language_info"] = {"name": "python"}
+    front = nb.frontmatter_
+    title = "\n\n".join([f"# {front['title']}"] + ([f"> {front['description']}"] if "description" in front else []))
+    folder = f"{(nbs/cfg.readme_nb).stem}_files"
+    body, resources = MarkdownExporter().from_notebook_node(
+        nbformat.reads(nb2str(nb), as_version=4), resources={"output_files_dir": folder})
+    shutil.rmtree(root/folder, ignore_errors=True)
+    for name, picture in resources["outputs"].items():
+        (root/name).parent.mkdir(exist_ok=True)
+        (root/name).write_bytes(picture)
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", f"{title}\n\n{body}", flags=re.M)).strip() + "\n"
+    (root/"README.md").write_text(text, encoding="utf-8", newline="\n")
+
+
+def main():
+    "Do it all; a second run changes nothing."
+    write_badges()
+    nbdev_clean.__wrapped__()
+    nbdev_export.__wrapped__()
+    write_readme()
+
+
+if __name__ == "__main__": main()
