@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['spacings', 'samplers', 'Point', 'karras_times', 'points', 'ddim', 'ddpm', 'dpmpp_2m', 'sample_loop', 'denoiser',
-           'sample_batch']
+           'sample_batch', 'Plan']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from functools import partial
@@ -12,8 +12,8 @@ from typing import Callable, NamedTuple
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
-from .data import check, from_range, to_range
-from .diffusion import Process, Schedule, choose, denoise, forward
+from .data import check, from_range, number, to_range, whole
+from .diffusion import Process, Schedule, choose, denoise
 from .training import Run
 
 # %% ../nbs/04_sampling.ipynb #04-008
@@ -112,7 +112,7 @@ def labels_for(self:Run, n:int, label, keys): # None, an int or `[n]` ints
     if self.classes is None: return check(label is None, "label", repr(label), "None, for this network knows no labels")
     if label is None:
         share = jnp.cumsum(jnp.asarray(self.info["label_counts"], jnp.float32))/sum(self.info["label_counts"])
-        u = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2**20)))(keys)
+        u = jax.vmap(jax.random.uniform)(keys)
         return jnp.searchsorted(share, u).astype(jnp.int32)
     y = np.asarray(label)
     ok = y.dtype.kind in "iu" and y.shape in ((), (n,)) and (y >= 0).all() and (y < self.classes).all()
@@ -120,25 +120,48 @@ def labels_for(self:Run, n:int, label, keys): # None, an int or `[n]` ints
     return jnp.broadcast_to(jnp.asarray(y, jnp.int32), (n,))
 
 # %% ../nbs/04_sampling.ipynb #04-035
+class Plan(NamedTuple):
+    "How to walk: by which rule, over which points, with how much guidance."
+    rule: Callable
+    at: Point
+    guidance: float
+
 @patch
-def walk(self:Run, start:Callable, n:int, label, steps, sampler, spacing, guidance, seed, path, batch_size): # start: (first point, keys, slice) -> x
-    "Sample `n` pictures, batch after batch, from where `start` puts them."
-    r, whole = self.recipe, lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= 1
+def plan(self:Run, steps, sampler, spacing, guidance) -> Plan: # None: the recipe's
+    "Check what was asked for, and fill in the rest from the recipe."
+    r = self.recipe
     steps, guidance = (r.sample_steps if steps is None else steps), (r.guidance if guidance is None else guidance)
-    for name, v in dict(n=n, steps=steps, batch_size=batch_size).items(): check(whole(v), name, repr(v), "a whole number from 1")
-    check(isinstance(guidance, (int, float)) and np.isfinite(guidance), "guidance", repr(guidance), "a number; 1 is none")
-    check(guidance == 1 or self.classes is not None, "guidance", guidance, "1, for this network knows no labels")
     rule, space = choose(samplers, sampler or r.sampler, "sampler"), choose(spacings, spacing or r.spacing, "spacing")
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(-(-n//batch_size)*batch_size))
-    labels, at = self.labels_for(len(keys) if label is None else n, label, keys), points(r.process.schedule, space(r.process.schedule, steps))
-    if labels is not None: labels = jnp.pad(labels, (0, len(keys) - len(labels)))
-    graph, state = nnx.split(self.model)
-    batches = [slice(i, i + batch_size) for i in range(0, len(keys), batch_size)]
-    out = [sample_batch(state, start(Point(*(v[0] for v in at)), keys[b], b), at, keys[b], None if labels is None else labels[b], float(guidance), graph=graph, process=r.process,
-                        rule=rule, classes=self.classes, guided=guidance != 1, limits=r.pixel_range if r.clip else None, path=path) for b in batches]
-    return from_range(jnp.concatenate(out, 1 if path else 0), *r.pixel_range)[(slice(None),)*path + (slice(n),)]
+    check(whole(steps), "steps", repr(steps), "a whole number from 1")
+    check(number(guidance), "guidance", repr(guidance), "a number; 1 is none")
+    check(guidance == 1 or self.classes is not None, "guidance", guidance, "1, for this network knows no labels")
+    return Plan(rule, points(r.process.schedule, space(r.process.schedule, steps)), float(guidance))
 
 # %% ../nbs/04_sampling.ipynb #04-036
+@patch
+def walk(self:Run, plan:Plan, x, label, keys, path:bool):
+    "One batch from `x` at the first point to the clean picture, in the network's range."
+    graph, state = nnx.split(self.model)
+    return sample_batch(state, x, plan.at, keys, label, plan.guidance, graph=graph, process=self.recipe.process, rule=plan.rule, classes=self.classes,
+                        guided=plan.guidance != 1, limits=self.recipe.pixel_range if self.recipe.clip else None, path=path)
+
+# %% ../nbs/04_sampling.ipynb #04-037
+@patch
+def walk_all(self:Run, start:Callable, # (first point, noise `[B, H, W, C]`, their numbers `[B]`) -> x at the first point
+             n:int, label, plan:Plan, seed:int, path:bool, batch_size:int):
+    "`n` pictures in batches of one size, the last one filled up; in [0, 1]."
+    for name, v in dict(n=n, batch_size=batch_size).items(): check(whole(v), name, repr(v), "a whole number from 1")
+    i = jnp.arange(-(-n//batch_size)*batch_size).reshape(-1, batch_size) % n # [batches, batch_size]
+    fold = lambda keys, data: jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+    labels, first, out = self.labels_for(n, label, fold(keys, 2**20)), Point(*(v[0] for v in plan.at)), []
+    for b in i:
+        z = jax.vmap(lambda key: jax.random.normal(key, tuple(self.info["shape"])))(fold(keys[b], 2**20 + 1))
+        out.append(self.walk(plan, start(first, z, b), None if labels is None else labels[b], keys[b], path))
+    x = from_range(jnp.concatenate(out, -4), *self.recipe.pixel_range)
+    return x[:, :n] if path else x[:n]
+
+# %% ../nbs/04_sampling.ipynb #04-038
 @patch
 def sample(self:Run, n:int,   # how many pictures
            label=None,        # an integer or `n` of them; None: as frequent as in training
@@ -151,19 +174,17 @@ def sample(self:Run, n:int,   # how many pictures
            batch_size:int=64  # pictures at a time
           ) -> jax.Array:     # float32 `[n, H, W, C]` in [0, 1]; with `path` `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
-    def noise(first, keys, _):
-        z = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 2**20 + 1), tuple(self.info["shape"])))(keys)
-        return jnp.hypot(self.recipe.sigma_data*first.alpha, first.sigma)*z
-    return self.walk(noise, n, label, steps, sampler, spacing, guidance, seed, path, batch_size)
+    noise = lambda first, z, i: jnp.hypot(self.recipe.sigma_data*first.alpha, first.sigma)*z
+    return self.walk_all(noise, n, label, self.plan(steps, sampler, spacing, guidance), seed, path, batch_size)
 
-# %% ../nbs/04_sampling.ipynb #04-040
+# %% ../nbs/04_sampling.ipynb #04-042
 @patch
 def evaluations(self:Run, steps:int=None, guidance:float=None) -> int:
     "How often the network looks at a picture to sample it."
     steps, guidance = (self.recipe.sample_steps if steps is None else steps), (self.recipe.guidance if guidance is None else guidance)
     return steps*(2 if guidance != 1 else 1)
 
-# %% ../nbs/04_sampling.ipynb #04-052
+# %% ../nbs/04_sampling.ipynb #04-054
 @patch
 def reconstruct(self:Run, images, # `[n, H, W, C]` in [0, 1]
                 label=None,       # their labels, as in `sample`
@@ -172,8 +193,5 @@ def reconstruct(self:Run, images, # `[n, H, W, C]` in [0, 1]
     "Noise pictures as far as the first point of the walk, then walk back."
     check(images.shape[1:] == tuple(self.info["shape"]), "images", f"shape {images.shape}", f"[n, {', '.join(map(str, self.info['shape']))}]")
     x_0 = to_range(jnp.asarray(images), *self.recipe.pixel_range)
-    def noised(first, keys, b):
-        z = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 2**20 + 1), x_0.shape[1:]))(keys)
-        x = x_0[b]
-        return first.alpha*jnp.pad(x, ((0, len(keys) - len(x)), *((0, 0),)*3)) + first.sigma*z
-    return self.walk(noised, len(images), label, steps, sampler, spacing, guidance, seed, path, batch_size)
+    noised = lambda first, z, i: first.alpha*x_0[i] + first.sigma*z
+    return self.walk_all(noised, len(images), label, self.plan(steps, sampler, spacing, guidance), seed, path, batch_size)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['optimizers', 'presets', 'adamw', 'clipped_adamw', 'Recipe', 'check_recipe', 'State', 'objective', 'average_decay',
-           'train_step', 'train_steps', 'held_out_loss', 'Run', 'model_state', 'plain', 'claim', 'unet_for',
+           'train_step', 'train_steps', 'held_out_loss', 'Run', 'model_state', 'own', 'claim', 'unet_for',
            'with_weights', 'read_run', 'load', 'ctrl_c', 'smooth', 'make_history', 'fit', 'check_finite', 'prepare',
            'train', 'finished', 'train_digits']
 
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 from . import __version__
-from .data import as_images, as_labels, check, digits, draw_batch, split, to_range
+from .data import as_images, as_labels, check, digits, draw_batch, number, split, to_range, whole
 from .diffusion import Process, Schedule, choose, loss
 from .unet import UNet, init
 
@@ -80,15 +80,14 @@ class Recipe:
 # %% ../nbs/03_training.ipynb #03-015
 def check_recipe(r:Recipe):
     "Refuse a recipe that cannot be meant."
-    whole = lambda n: isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1
-    number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v)
     for name in ("steps", "log_every", "sample_steps"): check(whole(getattr(r, name)), name, repr(getattr(r, name)), "a whole number from 1")
     check(r.batch_size is None or whole(r.batch_size), "batch_size", repr(r.batch_size), "a whole number from 1, or None for all pictures")
-    check(number(r.label_drop) and 0 <= r.label_drop < 1, "label_drop", repr(r.label_drop), "a number from 0 to below 1")
-    check(number(r.test_size) and 0 < r.test_size < 1, "test_size", repr(r.test_size), "a number between 0 and 1")
-    check(number(r.sigma_data) and r.sigma_data > 0, "sigma_data", repr(r.sigma_data), "a number above 0")
-    check(number(r.penalty) and r.penalty >= 0, "penalty", repr(r.penalty), "a number from 0")
-    check(r.averaging is None or number(r.averaging) and r.averaging >= 0, "averaging", repr(r.averaging), "a number from 0, or None")
+    check(r.averaging is None or number(r.averaging, 0), "averaging", repr(r.averaging), "a number from 0, or None")
+    check(number(r.label_drop, 0) and r.label_drop < 1, "label_drop", repr(r.label_drop), "a number from 0 to below 1")
+    check(number(r.test_size, 0) and 0 < r.test_size < 1, "test_size", repr(r.test_size), "a number between 0 and 1")
+    check(number(r.sigma_data, 0) and r.sigma_data > 0, "sigma_data", repr(r.sigma_data), "a number above 0")
+    check(number(r.penalty, 0), "penalty", repr(r.penalty), "a number from 0")
+    check(number(r.guidance), "guidance", repr(r.guidance), "a number; 1 is none")
     choose(optimizers, r.optimizer, "optimizer"), r.process
 
 # %% ../nbs/03_training.ipynb #03-017
@@ -173,10 +172,9 @@ def model_state(model:nnx.Module) -> dict: # name -> array
     return flatten_dict(nnx.to_pure_dict(nnx.split(model, nnx.RngState, ...)[2]), sep=".")
 
 # %% ../nbs/03_training.ipynb #03-036
-def plain(v):
-    "An entry of a recipe as JSON takes it; what is not plain data leaves only its name."
-    own = callable(v) or isinstance(v, (Schedule, optax.GradientTransformation))
-    return {"own": getattr(v, "__name__", type(v).__name__)} if own else v
+def own(v) -> bool:
+    "Is this entry of a recipe the user's own, and not plain data?"
+    return callable(v) or isinstance(v, (Schedule, optax.GradientTransformation))
 
 def claim(path, argument:str="path") -> Path:
     "The folder `path`, unless it holds a run already."
@@ -191,7 +189,8 @@ def save(self:Run, path): # folder, made if it is missing; refused if it holds a
     "Save a run for `load`."
     path = claim(path)
     path.mkdir(parents=True, exist_ok=True)
-    recipe = {f.name: plain(getattr(self.recipe, f.name)) for f in fields(Recipe)}
+    recipe = {f.name: getattr(self.recipe, f.name) for f in fields(Recipe)}
+    recipe = {k: {"own": getattr(v, "__name__", type(v).__name__)} if own(v) else v for k, v in recipe.items()} # of those only the name is kept
     history = {k: v.tolist() for k, v in self.history.items()}
     text = json.dumps({"unetdiff": __version__, "recipe": recipe, "info": self.info, "history": history})
     images, labels = self.held_out
@@ -233,8 +232,8 @@ def load(path=None,            # folder; None: the digits model that comes with 
     settings["pixel_range"] = tuple(settings["pixel_range"])
     settings["net"] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["net"].items()}
     if isinstance(settings["optimizer"], dict): settings["optimizer"] = Recipe.optimizer
-    own = [k for k, v in settings.items() if isinstance(v, dict) and "own" in v] + ["model"]*(info["own_net"] and model is None)
-    check(not own, "path", f"{str(path)!r}, a run with {own} of your own" if own else "", "those as arguments, too: load(path, name=value)")
+    missing = [k for k, v in settings.items() if isinstance(v, dict) and "own" in v] + ["model"]*(info["own_net"] and model is None)
+    check(not missing, "path", f"{str(path)!r}, a run with {missing} of your own", "those as arguments, too: load(path, name=value)")
     if model is None: model = nnx.eval_shape(lambda: unet_for(settings["net"], info["shape"][-1], info["label_counts"] and len(info["label_counts"]))(rngs=nnx.Rngs(0)))
     history = {k: np.asarray(v) for k, v in saved["history"].items()}
     labels = held.get("labels")
@@ -316,7 +315,7 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     "Train a diffusion model on pictures."
     recipe = replace(model.recipe if isinstance(model, Run) else Recipe(), **kwargs)
     model, images, labels, info = prepare(images, labels, model, recipe, seed)
-    if out is not None and resume and (Path(out)/"run.json").exists(): return finished(out, recipe, info)
+    if out is not None and resume and (Path(out)/"run.json").exists(): return finished(out, recipe, info, model)
     if out is not None: claim(out, "out")
     x, test_x, y, test_y = split(images, labels, recipe.test_size)
     held_out, lo_hi = (test_x[:64], None if test_y is None else test_y[:64]), recipe.pixel_range
@@ -334,10 +333,12 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     return run
 
 # %% ../nbs/03_training.ipynb #03-050
-def finished(out, recipe:Recipe, info:dict) -> Run:
+def finished(out, recipe:Recipe, info:dict, model) -> Run:
     "The run in folder `out`, if it was made with this recipe from these pictures."
-    run = load(out)
+    mine = {f.name: getattr(recipe, f.name) for f in fields(Recipe) if own(getattr(recipe, f.name))}
+    run = load(out, model=model if info["own_net"] else None, **mine)
     check(run.recipe == recipe and run.info == info, "out", f"{str(out)!r}, which holds a run of another configuration", "the folder of the same run, or a new one")
+    check(len(run.history["loss"]) == recipe.steps, "out", f"{str(out)!r}, whose run was stopped at step {len(run.history['loss'])}", "a finished run (or train it further: `train(..., model=load(out))`)")
     return run
 
 # %% ../nbs/03_training.ipynb #03-052
