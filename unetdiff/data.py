@@ -64,7 +64,8 @@ def show_images(images,              # `[N, H, W, C]` or `[N, H, W]`; 0 is black
     cols = cols or len(x)
     rows = -(-len(x) // cols)
     fig, axes = plt.subplots(rows, cols, figsize=(cols*size, rows*size*(1.25 if titles is not None else 1)), squeeze=False, layout="constrained")
-    for ax in axes.flat: ax.axis("off")
+    for ax in axes.flat[len(x):]: ax.axis("off")
+    for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set(color="0.6", linewidth=.5)
     for i, (ax, im) in enumerate(zip(axes.flat, x)):
         ax.imshow(im.squeeze(-1) if im.ndim == 3 and im.shape[-1] == 1 else im, cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
         if titles is not None: ax.set_title(titles[i], fontsize=9)

@@ -155,7 +155,7 @@ class Run:
     recipe: Recipe    # how it was trained
     history: dict     # arrays: `step`, `loss`, `loss_ema` of each step; `test_step`, `test_loss` of the held-out pictures
     held_out: tuple   # up to 64 pictures that were held back, in [0, 1], and their labels or None
-    info: dict        # `shape` of a picture, `label_counts` or None, `seed`, `data` (a checksum), `own_net` (the network is the user's own)
+    info: dict        # `shape` of a picture, `classes` and `label_counts` or None, `seed`, `data` (a checksum), `own_net` (the network is the user's own)
 
     def __repr__(self):
         done, of = len(self.history["loss"]), self.recipe.steps
@@ -164,7 +164,7 @@ class Run:
     @property
     def classes(self) -> int|None:
         "How many labels the network knows; None if it takes none."
-        return None if self.info["label_counts"] is None else len(self.info["label_counts"])
+        return self.info["classes"]
 
 # %% ../nbs/03_training.ipynb #03-035
 def model_state(model:nnx.Module) -> dict: # name -> array
@@ -234,7 +234,7 @@ def load(path=None,            # folder; None: the digits model that comes with 
     if isinstance(settings["optimizer"], dict): settings["optimizer"] = Recipe.optimizer
     missing = [k for k, v in settings.items() if isinstance(v, dict) and "own" in v] + ["model"]*(info["own_net"] and model is None)
     check(not missing, "path", f"{str(path)!r}, a run with {missing} of your own", "those as arguments, too: load(path, name=value)")
-    if model is None: model = nnx.eval_shape(lambda: unet_for(settings["net"], info["shape"][-1], info["label_counts"] and len(info["label_counts"]))(rngs=nnx.Rngs(0)))
+    if model is None: model = nnx.eval_shape(lambda: unet_for(settings["net"], info["shape"][-1], info["classes"])(rngs=nnx.Rngs(0)))
     history = {k: np.asarray(v) for k, v in saved["history"].items()}
     labels = held.get("labels")
     return Run(with_weights(model, weights, path), Recipe(**settings), history, (jnp.asarray(held["images"]), None if labels is None else jnp.asarray(labels)), info)
@@ -260,8 +260,11 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
     return {"step": np.arange(len(loss)), "loss": np.array(loss, np.float32), "loss_ema": smooth(loss), "test_step": ends, "test_loss": np.array(test, np.float32)}
 
 # %% ../nbs/03_training.ipynb #03-045
-def fit(model:nnx.Module, recipe:Recipe, data:tuple, classes, seed:int, report): # data: as `split` returns it
-    "Train: after every `log_every` steps `report(losses, test_losses, model)` is called and may end it by returning True."
+def fit(model:nnx.Module, recipe:Recipe,
+        data:tuple,       # as `split` returns it, in the network's range
+        classes:int|None, # how many labels there are
+        seed:int):        # -> after every `log_every` steps all losses, all held-out losses and the averaged model
+    "Train, and hand out what there is after every `log_every` steps."
     images, test_images, labels, test_labels = data
     graph, params, rest = nnx.split(jax.tree.map(jnp.copy, model), nnx.Param, ...)
     optimizer = choose(optimizers, recipe.optimizer, "optimizer")
@@ -274,7 +277,7 @@ def fit(model:nnx.Module, recipe:Recipe, data:tuple, classes, seed:int, report):
         losses += np.asarray(new)[:stop - start].tolist()
         check_finite(losses, start)
         test.append(float(held_out_loss(state.average, state.rest, test_images, test_labels, graph=graph, recipe=recipe)))
-        if report(losses, test, nnx.merge(graph, jax.tree.map(jnp.copy, state.average), jax.tree.map(jnp.copy, state.rest))): break
+        yield losses, test, nnx.merge(graph, *jax.tree.map(jnp.copy, (state.average, state.rest))) # copies, for the next steps overwrite the state
 
 # %% ../nbs/03_training.ipynb #03-046
 def check_finite(losses:list, start:int):
@@ -287,13 +290,13 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
     "Network, data and what is known of them, checked before anything long begins."
     images, labels = as_images(images), None if labels is None else as_labels(labels, len(images))
     counts = None if labels is None else np.bincount(np.asarray(labels)).tolist()
-    classes, channels = counts and len(counts), images.shape[-1]
-    info = dict(shape=list(images.shape[1:]), label_counts=counts, seed=seed, data=zlib.crc32(np.asarray(images).tobytes()), own_net=model is not None)
+    classes = None if labels is None else len(counts)
+    info = dict(shape=list(images.shape[1:]), classes=classes, label_counts=counts, seed=seed, data=zlib.crc32(np.asarray(images).tobytes()), own_net=model is not None)
     check(model is None or isinstance(model, (nnx.Module, Run)), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
     if isinstance(model, Run):
         check(model.classes == classes, "labels", f"{classes or 'no'} classes", f"those of the run that goes on: {model.classes or 'none'}")
         info["own_net"], model = model.info["own_net"], model.model
-    if model is None: model = init(unet_for(recipe.net, channels, classes), seed)
+    if model is None: model = init(unet_for(recipe.net, images.shape[-1], classes), seed)
     x, t = jax.ShapeDtypeStruct((2, *images.shape[1:]), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.float32)
     label = () if labels is None else (jax.ShapeDtypeStruct((2,), jnp.int32),)
     got = nnx.eval_shape(lambda m, *a: m(*a), model, x, t, *label).shape
@@ -320,15 +323,12 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     x, test_x, y, test_y = split(images, labels, recipe.test_size)
     held_out, lo_hi = (test_x[:64], None if test_y is None else test_y[:64]), recipe.pixel_range
     with ctrl_c() as stopped, tqdm(total=recipe.steps, unit="step", desc="compiling", disable=not progress) as bar:
-        def report(losses, test, model):
-            nonlocal run
-            run = Run(model, recipe, make_history(losses, test, recipe.log_every), held_out, info)
+        for losses, test, averaged in fit(model, recipe, (to_range(x, *lo_hi), to_range(test_x, *lo_hi), y, test_y), info["classes"], seed):
+            run = Run(averaged, recipe, make_history(losses, test, recipe.log_every), held_out, info)
             metrics = {k: float(run.history[k][-1]) for k in ("loss", "loss_ema", "test_loss")}
             bar.set_description("training", False), bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()}, False), bar.update(len(losses) - bar.n)
             if callback: callback(len(losses), metrics, run)
-            return stopped.is_set()
-        run = None
-        fit(model, recipe, (to_range(x, *lo_hi), to_range(test_x, *lo_hi), y, test_y), info["label_counts"] and len(info["label_counts"]), seed, report)
+            if stopped.is_set(): break
     if out is not None: run.save(out)
     return run
 
