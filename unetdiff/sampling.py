@@ -184,7 +184,7 @@ def evaluations(self:Run, steps:int=None, guidance:float=None) -> int:
     steps, guidance = (self.recipe.sample_steps if steps is None else steps), (self.recipe.guidance if guidance is None else guidance)
     return steps*(2 if guidance != 1 else 1)
 
-# %% ../nbs/04_sampling.ipynb #04-054
+# %% ../nbs/04_sampling.ipynb #04-057
 @patch
 def reconstruct(self:Run, images, # `[n, H, W, C]` in [0, 1]
                 label=None,       # their labels, as in `sample`

@@ -52,7 +52,7 @@ def plot_samples(self:Run, images=None, # `[n, H, W, C]` in [0, 1]; None: nine t
 # %% ../nbs/05_viz.ipynb #05-019
 def name_rows(fig, cols:int, names:list):
     "Write a name to the left of each row of a picture grid."
-    for ax, name in zip(fig.axes[::cols], names): ax.set_ylabel(name, fontsize=9)
+    for ax, name in zip(fig.axes[::cols], names): ax.set_ylabel(name, fontsize=7)
 
 # %% ../nbs/05_viz.ipynb #05-023
 @patch
