@@ -1,12 +1,17 @@
-"""Build the site into _docs without Quarto: nbdev prepares the notebooks, smalldocs renders them."""
+"""Build the site into _docs without Quarto: nbdev prepares the notebooks, smalldocs renders them. With --prepare, stop before rendering."""
 import shutil
 import sys
+from typing import Any
 
+import flax.nnx
 from nbdev.config import get_config
 from nbdev.doclinks import _nbpath2html
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from smalldocs.site import build
+
+# nbdev reads a class's signature through Flax's metaclass, whose annotations name Any without importing it
+type(flax.nnx.Module).__call__.__globals__.setdefault("Any", Any)
 
 
 def publish_names(site, pages, address):
@@ -25,6 +30,7 @@ def main():
     cfg = get_config()
     refresh_quarto_yml()
     source = proc_nbs(force=True)
+    if "--prepare" in sys.argv: return
     site = build(source)
     publish_names(site.out, [*source.glob("*.ipynb")], cfg.doc_host + cfg.doc_baseurl)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)

@@ -304,7 +304,7 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
     return model, images, labels, info
 
 # %% ../nbs/03_training.ipynb #03-049
-@delegates(Recipe)
+@delegates(Recipe, keep=True)
 def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
           labels=None,         # `[N]` integers from 0, or None
           *, model=None,       # your own network, or a `Run` to go on from; None: the recipe's U-Net
