@@ -10,34 +10,42 @@ import sys, time
 from pathlib import Path
 from fastcore.script import call_parse, store_true
 
-# %% ../nbs/07_cli.ipynb #07-007
-def report_to(write, steps:int): # prints a line above the progress bar
-    "A callback that prints a tenth of all losses."
+# %% ../nbs/07_cli.ipynb #07-008
+def report_to(write,    # prints a line above the progress bar
+              steps:int # training steps in all
+             ):
+    "A callback that prints the losses at most once in each tenth of the training."
     printed = set()
     def callback(step, metrics, run):
         tenth = 10*step//steps
-        if tenth not in printed: write(f"step {step:6}  loss {metrics['loss_ema']:.3f}  held-out {metrics['test_loss']:.3f}")
+        if tenth not in printed:
+            write(f"step {step:6}  loss {metrics['loss_ema']:.3f}  held-out {metrics['test_loss']:.3f}")
         printed.add(tenth)
     return callback
 
-# %% ../nbs/07_cli.ipynb #07-008
+# %% ../nbs/07_cli.ipynb #07-009
 def train_and_draw(digit, preset, steps, seed, out, resume):
     "Train on the digits into a folder, and draw the pictures there."
     from tqdm.auto import tqdm
     from unetdiff import presets, train_digits
     from unetdiff.diffusion import choose
     start, steps = time.time(), choose(presets, preset, "preset").steps if steps is None else steps
-    print(f"Training on {'all ten digits' if digit is None else f'the digit {digit}'}: {steps} steps. The bar says how long it takes once it is compiled; Ctrl-C stops early and keeps what was learned.", flush=True)
-    run = train_digits(digit, preset=preset, steps=steps, seed=seed, out=out, resume=resume, callback=report_to(tqdm.write, steps))
-    print(f"Trained {len(run.history['loss'])} steps in {time.time() - start:.0f} s. Drawing samples ({run.evaluations()} network evaluations each).", flush=True)
+    print(f"Training on {'all ten digits' if digit is None else f'the digit {digit}'}: {steps} steps.\n"
+          "The bar says how long it takes once it is compiled; Ctrl-C stops early and keeps what was learned.",
+          flush=True)
+    run = train_digits(digit, preset=preset, steps=steps, seed=seed, out=out, resume=resume,
+                       callback=report_to(tqdm.write, steps))
+    print(f"Trained {len(run.history['loss'])} steps in {time.time() - start:.0f} s. "
+          f"Drawing samples ({run.evaluations()} network evaluations each).", flush=True)
     run.plot_sheet().savefig(Path(out)/"samples.png", dpi=100)
     run.plot_loss().savefig(Path(out)/"loss.png", dpi=100)
-    print(f"In {out}: samples.png, loss.png, and the model, for unetdiff.load({out!r}). {time.time() - start:.0f} s in all.")
+    print(f"In {out}: samples.png, loss.png, and the model, for unetdiff.load({out!r}). "
+          f"{time.time() - start:.0f} s in all.")
 
-# %% ../nbs/07_cli.ipynb #07-009
+# %% ../nbs/07_cli.ipynb #07-010
 @call_parse
 def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if left out
-         preset:str="default", # "default", or "tutorial" (wants an accelerator and --digit)
+         preset:str="default", # "default", or "tutorial" (needs an accelerator and --digit)
          steps:int=None,       # training steps; the preset's if left out
          seed:int=0,           # starting weights, batches and noise
          out:str="digits",     # folder for pictures and model; must not hold a run

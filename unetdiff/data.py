@@ -34,11 +34,14 @@ def as_images(images # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
              ) -> jax.Array: # float32 `[N, H, W, C]` in [0, 1]
     "Check pictures and bring them into the one form that is used everywhere."
     x = np.asarray(images)
-    check(x.ndim in (3, 4) and x.size > 0, "images", f"shape {x.shape}", "[N, H, W] or [N, H, W, C], not empty")
-    check(x.dtype == np.uint8 or x.dtype.kind == "f" or x.dtype == jnp.bfloat16, "images", f"dtype {x.dtype}", "uint8, or float in [0, 1]")
+    check(x.ndim in (3, 4) and x.size > 0, "images", f"shape {x.shape}",
+          "[N, H, W] or [N, H, W, C], not empty")
+    check(x.dtype == np.uint8 or x.dtype.kind == "f" or x.dtype == jnp.bfloat16, "images",
+          f"dtype {x.dtype}", "uint8, or float in [0, 1]")
     x = x / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
     check(np.isfinite(x).all(), "images", "NaN or infinite pixels", "finite pixels")
-    check(0 <= x.min() and x.max() <= 1, "images", f"float pixels from {x.min():g} to {x.max():g}", "float pixels in [0, 1]")
+    check(0 <= x.min() and x.max() <= 1, "images",
+          f"float pixels from {x.min():g} to {x.max():g}", "float pixels in [0, 1]")
     return jnp.asarray(x if x.ndim == 4 else x[..., None])
 
 # %% ../nbs/00_data.ipynb #00-014
@@ -53,68 +56,74 @@ def as_labels(labels, # `[N]` integers from 0
     return jnp.asarray(y, jnp.int32)
 
 # %% ../nbs/00_data.ipynb #00-018
-def show_images(images,              # `[N, H, W, C]` or `[N, H, W]`; 0 is black, 1 is white, the rest is clipped
-                cols:int=None,       # pictures in a row; all in one row if None
-                titles=None,         # one short text a picture
-                size:float=1.,       # inches a picture
-                interpolation:str=None # as in `plt.imshow`; "gaussian" blurs the pixels' edges
+def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 is black, 1 is white, the rest is clipped
+                cols:int|None=None,         # pictures in a row; all in one row if None
+                titles:list|None=None,      # one short text per picture
+                size:float=1.,              # inches per picture
+                interpolation:str|None=None # as in plt.imshow; "gaussian" blurs the pixels' edges
                ) -> plt.Figure:
     "Draw pictures in a grid, all on the same grey scale."
     x = np.clip(np.asarray(images), 0, 1)
     cols = cols or len(x)
     rows = -(-len(x) // cols)
-    fig, axes = plt.subplots(rows, cols, figsize=(cols*size, rows*size*(1.25 if titles is not None else 1)), squeeze=False, layout="constrained")
+    height = rows*size*(1.25 if titles is not None else 1)
+    fig, axes = plt.subplots(rows, cols, figsize=(cols*size, height), squeeze=False, layout="constrained")
     for ax in axes.flat[len(x):]: ax.axis("off")
     for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set(color="0.6", linewidth=.5)
     for i, (ax, im) in enumerate(zip(axes.flat, x)):
-        ax.imshow(im.squeeze(-1) if im.ndim == 3 and im.shape[-1] == 1 else im, cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
+        if im.ndim == 3 and im.shape[-1] == 1: im = im.squeeze(-1)
+        ax.imshow(im, cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
         if titles is not None: ax.set_title(titles[i], fontsize=9)
     plt.close(fig)
     return fig
 
 # %% ../nbs/00_data.ipynb #00-023
-def digits(digit:int=None # 0 to 9 for that digit alone, None for all ten
+def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
           ) -> tuple[jax.Array, jax.Array]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
     "scikit-learn's handwritten digits and their labels."
-    check(digit is None or whole(digit, 0) and digit <= 9, "digit", repr(digit), "an integer from 0 to 9, or None for all ten")
+    check(digit is None or whole(digit, 0) and digit <= 9, "digit", repr(digit),
+          "an integer from 0 to 9, or None for all ten")
     data = load_digits()
     keep = slice(None) if digit is None else data.target == digit
     return as_images(data.images[keep] / 16), as_labels(data.target[keep], len(data.target[keep]))
 
 # %% ../nbs/00_data.ipynb #00-029
-def to_range(images, # in [0, 1]
-             lo:float=-1., hi:float=1. # the range that the network sees
+def to_range(images,       # in [0, 1]
+             lo:float=-1., # black, as the network sees it
+             hi:float=1.   # white
             ): # in [lo, hi]
     "Stretch [0, 1] to `[lo, hi]`."
     return lo + (hi - lo)*images
 
 # %% ../nbs/00_data.ipynb #00-030
-def from_range(x,  # in [lo, hi]
-               lo:float=-1., hi:float=1. # the range that the network sees
+def from_range(x,            # in [lo, hi]
+               lo:float=-1., # black, as the network sees it
+               hi:float=1.   # white
               ): # in [0, 1]; what lay outside [lo, hi] is clipped
     "Squeeze `[lo, hi]` back to [0, 1], for show."
     return jnp.clip((x - lo)/(hi - lo), 0, 1)
 
 # %% ../nbs/00_data.ipynb #00-038
-def split(images,                # `[N, H, W, C]`, N >= 2
-          labels=None,           # `[N]` integers, or None
-          test_size:float=.05,   # share that is held back
-          seed:int=42
+def split(images,                     # `[N, H, W, C]`, N >= 2
+          labels:jax.Array|None=None, # `[N]` integers, or None
+          test_size:float=.05,        # share that is held back
+          seed:int=42                 # which pictures are held back
          ) -> tuple: # training images, held-out images, training labels, held-out labels (None without labels)
     "Hold back a share of the pictures, stratified where there are several labels."
     check(len(images) >= 2, "images", f"{len(images)} picture", "at least 2, of which one is held back")
     y = None if labels is None else np.asarray(labels)
     counts = np.unique(y, return_counts=True)[1] if y is not None else np.array([len(images)])
     enough = counts.min() >= 2 and np.ceil(test_size*len(images)) >= len(counts)
-    train, test = train_test_split(np.arange(len(images)), test_size=test_size, random_state=seed, stratify=y if enough else None)
+    train, test = train_test_split(np.arange(len(images)), test_size=test_size, random_state=seed,
+                                   stratify=y if enough else None)
     part = lambda a, i: None if a is None else a[i]
     return images[train], images[test], part(labels, train), part(labels, test)
 
 # %% ../nbs/00_data.ipynb #00-044
 def draw_batch(key,              # random key
                images,           # `[N, H, W, C]`
-               labels=None,      # `[N]`, or None
-               batch_size:int=None # rows to draw, with replacement; None takes all
+               labels:jax.Array|None=None,  # `[N]`, or None
+               batch_size:int|None=None     # rows to draw, with replacement; None takes all
               ) -> tuple: # images and labels of the batch
     "A random batch; all pictures if `batch_size` is None."
     if batch_size is None: return images, labels

@@ -8,26 +8,38 @@ __all__ = ['schedules', 'predictions', 'weightings', 'times', 'Schedule', 'from_
            'choose', 'Process', 'predict', 'denoise', 'loss']
 
 # %% ../nbs/02_diffusion.ipynb #02-004
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 import jax, jax.numpy as jnp, numpy as np
 from .data import check
 
-# %% ../nbs/02_diffusion.ipynb #02-007
+# %% ../nbs/02_diffusion.ipynb #02-008
 @dataclass(frozen=True, eq=False)
 class Schedule:
     "How much signal and how much noise there is at each time `t`, from 0 (picture) to 1 (noise)."
     log_snr: Callable # t -> log(alpha^2/sigma^2), falling and finite
     T: int = 1000     # discrete steps that [0, 1] stands for
 
-    def alpha(self, t): return (1 + np.exp(-self.log_snr(t)))**-.5 if isinstance(t, np.ndarray) else jnp.sqrt(jax.nn.sigmoid(self.log_snr(t)))
-    def sigma(self, t): return (1 + np.exp(self.log_snr(t)))**-.5 if isinstance(t, np.ndarray) else jnp.sqrt(jax.nn.sigmoid(-self.log_snr(t)))
-    def grid(self): return np.linspace(0, 1, self.T) # the discrete steps
-    def time(self, log_snr): # the inverse of the curve, straight between the discrete steps
+    def alpha(self, t):
+        "How much signal there is at `t`."
+        if isinstance(t, np.ndarray): return (1 + np.exp(-self.log_snr(t)))**-.5
+        return jnp.sqrt(jax.nn.sigmoid(self.log_snr(t)))
+
+    def sigma(self, t):
+        "How much noise there is at `t`."
+        if isinstance(t, np.ndarray): return (1 + np.exp(self.log_snr(t)))**-.5
+        return jnp.sqrt(jax.nn.sigmoid(-self.log_snr(t)))
+
+    def grid(self):
+        "The discrete steps."
+        return np.linspace(0, 1, self.T)
+
+    def time(self, log_snr):
+        "The inverse of the curve, straight between the discrete steps."
         xp = np if isinstance(log_snr, np.ndarray) else jnp
         return xp.interp(-log_snr, -self.log_snr(self.grid()), self.grid())
 
-# %% ../nbs/02_diffusion.ipynb #02-009
+# %% ../nbs/02_diffusion.ipynb #02-010
 def from_betas(betas # `[T]` share of the variance that each step replaces, in (0, 1)
               ) -> Schedule:
     "The schedule of a discrete process, exactly its table at the T steps."
@@ -35,36 +47,46 @@ def from_betas(betas # `[T]` share of the variance that each step replaces, in (
     table, grid = np.log(alpha_bar) - np.log1p(-alpha_bar), np.linspace(0, 1, len(betas))
     return Schedule(lambda t: (np if isinstance(t, np.ndarray) else jnp).interp(t, grid, table), len(betas))
 
-# %% ../nbs/02_diffusion.ipynb #02-011
-def linear_betas(T:int=1000, first:float=1e-4, last:float=.02):
+# %% ../nbs/02_diffusion.ipynb #02-012
+def linear_betas(T:int=Schedule.T,  # number of steps
+                 first:float=1e-4,  # the first beta
+                 last:float=.02     # the last
+                ): # `[T]`
     "Ho et al. 2020: a straight line."
     return np.linspace(first, last, T)
 
-# %% ../nbs/02_diffusion.ipynb #02-013
-def cosine_betas(T:int=1000, s:float=.008, lowest:float=0., highest:float=.999):
-    "Nichol and Dhariwal 2021: alpha_bar falls as a squared cosine; betas clipped to [lowest, highest]."
+# %% ../nbs/02_diffusion.ipynb #02-014
+def cosine_betas(T:int=Schedule.T,   # number of steps
+                 s:float=.008,       # keeps the first betas from being too small
+                 lowest:float=0.,    # betas are clipped to this and
+                 highest:float=.999  # to this
+                ): # `[T]`
+    "Nichol and Dhariwal 2021: alpha_bar falls as a squared cosine."
     f = np.cos((np.arange(T + 1)/T + s)/(1 + s) * np.pi/2)**2
     return np.clip(1 - f[1:]/f[:-1], lowest, highest)
 
-# %% ../nbs/02_diffusion.ipynb #02-015
-def log_linear(low:float=.002, high:float=80. # sigma/alpha at t = 0 and at t = 1
+# %% ../nbs/02_diffusion.ipynb #02-016
+def log_linear(low:float=.002, # sigma/alpha at t = 0
+               high:float=80.  # sigma/alpha at t = 1
               ) -> Schedule:
     "Log-SNR falls in a straight line."
     return Schedule(lambda t: -2*(np.log(low) + t*(np.log(high) - np.log(low))))
 
-# %% ../nbs/02_diffusion.ipynb #02-016
+# %% ../nbs/02_diffusion.ipynb #02-017
 schedules = {"linear": from_betas(linear_betas()),
              "cosine": from_betas(cosine_betas()),
              "clipped_cosine": from_betas(cosine_betas(lowest=1e-4, highest=.02)),
              "log_linear": log_linear()}
 
-# %% ../nbs/02_diffusion.ipynb #02-022
-def per_image(v, like): # [B], [B, H, W, C]
-    "Shape one number an image so that it multiplies the image."
-    return v.reshape(v.shape + (1,)*(like.ndim - 1)) # [B, 1, 1, 1]
+# %% ../nbs/02_diffusion.ipynb #02-024
+def per_image(v,   # `[B]`
+              like # `[B, H, W, C]`
+             ): # `[B, 1, 1, 1]`
+    "Shape one number per image so that it multiplies the image."
+    return v.reshape(v.shape + (1,)*(like.ndim - 1))
 
-# %% ../nbs/02_diffusion.ipynb #02-023
-def forward(schedule:Schedule,
+# %% ../nbs/02_diffusion.ipynb #02-025
+def forward(schedule:Schedule, # how much of each
             x_0, # `[B, H, W, C]` pictures in the range that the network sees
             t,   # `[B]` times in [0, 1]
             key  # random key
@@ -73,53 +95,70 @@ def forward(schedule:Schedule,
     eps = jax.random.normal(key, x_0.shape)
     return per_image(schedule.alpha(t), x_0)*x_0 + per_image(schedule.sigma(t), x_0)*eps, eps
 
-# %% ../nbs/02_diffusion.ipynb #02-030
+# %% ../nbs/02_diffusion.ipynb #02-032
 predictions = { # name: (alpha, sigma, s) -> (a, b) of the prediction a x_0 + b eps
     "eps": lambda alpha, sigma, s: (0., 1.),
     "x0": lambda alpha, sigma, s: (1., 0.),
-    "v": lambda alpha, sigma, s: (-sigma/s / jnp.hypot(s*alpha, sigma), s*alpha / jnp.hypot(s*alpha, sigma))}
+    "v": lambda alpha, sigma, s: (-sigma/s / jnp.hypot(s*alpha, sigma),
+                                  s*alpha / jnp.hypot(s*alpha, sigma))}
 
-# %% ../nbs/02_diffusion.ipynb #02-031
-def to_x0(prediction, x_t, alpha, sigma, a, b):
+# %% ../nbs/02_diffusion.ipynb #02-033
+def to_x0(prediction, # a x_0 + b eps
+          x_t,        # alpha x_0 + sigma eps
+          alpha, sigma, a, b):
     "The picture, from x_t = alpha x_0 + sigma eps and prediction = a x_0 + b eps."
     return (b*x_t - sigma*prediction) / (alpha*b - sigma*a)
 
-# %% ../nbs/02_diffusion.ipynb #02-035
+# %% ../nbs/02_diffusion.ipynb #02-037
 weightings = { # name: log-SNR -> weight of the squared error
     "uniform": lambda log_snr: jnp.ones_like(log_snr),
-    "snr_ratio": lambda log_snr: jax.nn.sigmoid(log_snr/2)} # r/(1 + r) with r = alpha/sigma: high where there is little noise
+    "snr_ratio": lambda log_snr: jax.nn.sigmoid(log_snr/2)} # r/(1 + r) with r = alpha/sigma
 
-# %% ../nbs/02_diffusion.ipynb #02-037
-def lognormal_times(u, progress, schedule, mean=-.8, std=1.2):
+# %% ../nbs/02_diffusion.ipynb #02-039
+def lognormal_times(u,        # `[n]` in [0, 1]
+                    progress, # how far training has come; not used
+                    schedule, # gives the time of a noise level
+                    mean=-.8, # of log(sigma/alpha)
+                    std=1.2   # of log(sigma/alpha)
+                   ): # `[n]` times
     "log(sigma/alpha) is normal."
     u = jnp.clip(u, 1e-6, 1 - 1e-6)
     return schedule.time(-2*(mean + std*jax.scipy.special.ndtri(u)))
 
-# %% ../nbs/02_diffusion.ipynb #02-038
-def early_first_times(u, progress, schedule):
+# %% ../nbs/02_diffusion.ipynb #02-040
+def early_first_times(u,        # `[n]` in [0, 1]
+                      progress, # how far training has come, 0 to 1
+                      schedule  # gives the number of steps
+                     ): # `[n]` times
     "Discrete steps, the early (clean) ones favoured, more so as training goes on."
     weight = jnp.linspace(1, .1*(1 - progress), schedule.T)
     cdf = jnp.cumsum(weight) / weight.sum()
     return jnp.clip(jnp.searchsorted(cdf, u), 0, schedule.T - 1) / (schedule.T - 1)
 
-# %% ../nbs/02_diffusion.ipynb #02-039
-times = {"uniform": lambda u, progress, schedule: u, # name: (u in [0, 1], progress, schedule) -> t
-         "lognormal": lognormal_times,
-         "early_first": early_first_times}
-
 # %% ../nbs/02_diffusion.ipynb #02-041
-def even_uniforms(key, n:int): # -> [n]
+times = { # name: (u in [0, 1], progress, schedule) -> t
+    "uniform": lambda u, progress, schedule: u,
+    "lognormal": lognormal_times,
+    "early_first": early_first_times}
+
+# %% ../nbs/02_diffusion.ipynb #02-043
+def even_uniforms(key,  # random key
+                  n:int # how many
+                 ): # `[n]`
     "`n` uniform numbers, one in each n-th of [0, 1], in random order."
     k1, k2 = jax.random.split(key)
     return (jax.random.permutation(k1, n) + jax.random.uniform(k2, (n,))) / n
 
-# %% ../nbs/02_diffusion.ipynb #02-046
-def choose(table:dict, choice, argument:str):
+# %% ../nbs/02_diffusion.ipynb #02-048
+def choose(table:dict,  # name: choice
+           choice,      # a name, or what a name would stand for
+           argument:str # argument that is at fault
+          ):
     "The entry of `table` with that name; what is not a name is handed back as it is."
     check(not isinstance(choice, str) or choice in table, argument, repr(choice), "one of " + ", ".join(map(repr, table)))
     return table[choice] if isinstance(choice, str) else choice
 
-# %% ../nbs/02_diffusion.ipynb #02-047
+# %% ../nbs/02_diffusion.ipynb #02-049
 @dataclass(frozen=True)
 class Process:
     "A diffusion process: how noise comes in, what the network predicts, and what the loss is."
@@ -130,38 +169,54 @@ class Process:
     sigma_data: float = .75 # standard deviation of the pictures, as the network sees them
 
     def __post_init__(self):
-        for name, table in dict(schedule=schedules, prediction=predictions, weighting=weightings, times=times).items():
+        tables = dict(schedule=schedules, prediction=predictions, weighting=weightings, times=times)
+        for name, table in tables.items():
             object.__setattr__(self, name, choose(table, getattr(self, name), name))
 
     def at(self, t, like):
         "alpha, sigma and the prediction's a and b at times `t`, shaped to multiply images."
-        alpha, sigma = per_image(self.schedule.alpha(t), like), per_image(self.schedule.sigma(t), like)
+        alpha = per_image(self.schedule.alpha(t), like)
+        sigma = per_image(self.schedule.sigma(t), like)
         return alpha, sigma, *self.prediction(alpha, sigma, self.sigma_data)
 
-# %% ../nbs/02_diffusion.ipynb #02-048
-def predict(process:Process, model, x_t, t, *label):
+# %% ../nbs/02_diffusion.ipynb #02-050
+def predict(process:Process, # the choices
+            model,  # (input, step, *label) -> prediction
+            x_t,    # `[B, H, W, C]`
+            t,      # `[B]` times in [0, 1]
+            *label  # `[B]`, if the network takes labels
+           ): # `[B, H, W, C]`
     "What the network says: its input scaled to unit variance, its time in steps."
     alpha, sigma, *_ = process.at(t, x_t)
     return model(x_t/jnp.hypot(process.sigma_data*alpha, sigma), t*(process.schedule.T - 1), *label)
 
-def denoise(process:Process, model, x_t, t, *label):
+def denoise(process:Process, # the choices
+            model,  # (input, step, *label) -> prediction
+            x_t,    # `[B, H, W, C]`
+            t,      # `[B]` times in [0, 1]
+            *label  # `[B]`, if the network takes labels
+           ): # `[B, H, W, C]`
     "The network's estimate of the picture x_0 in `x_t`."
     return to_x0(predict(process, model, x_t, t, *label), x_t, *process.at(t, x_t))
 
-# %% ../nbs/02_diffusion.ipynb #02-050
-def loss(process:Process, model,
+# %% ../nbs/02_diffusion.ipynb #02-052
+def loss(process:Process, # the choices
+         model,          # (input, step, *label) -> prediction
          key,            # random key
          x_0,            # `[B, H, W, C]` in the range that the network sees
          *label,         # `[B]`, if the network takes labels
          progress=0.,    # how far training has come, 0 to 1
-         penalty:float=0.# weight of the gradient penalty
+         penalty:float=0. # weight of the gradient penalty
         ): # a number
     "The weighted squared error of the network's prediction."
     k1, k2 = jax.random.split(key)
     t = process.times(even_uniforms(k1, len(x_0)), progress, process.schedule)
     x_t, eps = forward(process.schedule, x_0, t, k2)
     alpha, sigma, a, b = process.at(t, x_0)
-    mean_and_all = lambda x_t: (lambda p: (p.mean(), p))(predict(process, model, x_t, t, *label))
+    def mean_and_all(x_t):
+        p = predict(process, model, x_t, t, *label)
+        return p.mean(), p
     slope, p = jax.grad(mean_and_all, has_aux=True)(x_t) if penalty else (0., mean_and_all(x_t)[1])
-    error = per_image(process.weighting(process.schedule.log_snr(t)), x_0) * (p - (a*x_0 + b*eps))**2
+    weight = per_image(process.weighting(process.schedule.log_snr(t)), x_0)
+    error = weight * (p - (a*x_0 + b*eps))**2
     return error.mean() + penalty*jnp.mean(slope**2)

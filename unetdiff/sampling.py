@@ -7,8 +7,9 @@ __all__ = ['spacings', 'samplers', 'Point', 'karras_times', 'points', 'ddim', 'd
            'sample_batch', 'Plan']
 
 # %% ../nbs/04_sampling.ipynb #04-004
+from collections.abc import Callable
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
@@ -16,35 +17,44 @@ from .data import check, from_range, number, to_range, whole
 from .diffusion import Process, Schedule, choose, denoise
 from .training import Run
 
-# %% ../nbs/04_sampling.ipynb #04-008
+# %% ../nbs/04_sampling.ipynb #04-009
 class Point(NamedTuple):
     "A time, with how much signal and noise there is."
     t: jax.Array
     alpha: jax.Array
     sigma: jax.Array
 
-# %% ../nbs/04_sampling.ipynb #04-010
-def karras_times(schedule:Schedule, n:int, high:float=40., low:float=.03, rho:float=7.):
+# %% ../nbs/04_sampling.ipynb #04-011
+def karras_times(schedule:Schedule, # gives the times
+                 n:int,          # number of times
+                 high:float=40., # sigma/alpha at the first of them
+                 low:float=.03,  # sigma/alpha at the last
+                 rho:float=7.    # even in this root
+                ): # `[n]` falling times
     "`n` times at which sigma/alpha is even in its `rho`-th root."
     ratio = np.linspace(high**(1/rho), low**(1/rho), n)**rho
     return schedule.time(-2*np.log(ratio))
 
-spacings = {"uniform": lambda schedule, n: np.linspace(1, 0, n), "karras": karras_times} # name: (schedule, n) -> n falling times
+spacings = { # name: (schedule, n) -> n falling times
+    "uniform": lambda schedule, n: np.linspace(1, 0, n),
+    "karras": karras_times}
 
-# %% ../nbs/04_sampling.ipynb #04-011
-def points(schedule:Schedule, t # `[n]` falling times
+# %% ../nbs/04_sampling.ipynb #04-012
+def points(schedule:Schedule, # gives alpha and sigma
+           t                  # `[n]` falling times
           ) -> Point: # of arrays `[n + 1]`; the last point is the clean picture
     "The points at those times, and the clean picture."
     t = np.asarray(t, np.float64)
-    return Point(*(jnp.asarray(v, jnp.float32) for v in (np.append(t, 0), np.append(schedule.alpha(t), 1), np.append(schedule.sigma(t), 0))))
+    exact = np.append(t, 0), np.append(schedule.alpha(t), 1), np.append(schedule.sigma(t), 0)
+    return Point(*(jnp.asarray(v, jnp.float32) for v in exact))
 
-# %% ../nbs/04_sampling.ipynb #04-016
+# %% ../nbs/04_sampling.ipynb #04-017
 def ddim(denoise, x, t:Point, s:Point, memory, z):
     "Keep the estimated picture and the estimated noise, mix them anew."
     x_0 = denoise(x, t)
     return s.alpha*x_0 + s.sigma*(x - t.alpha*x_0)/t.sigma, memory
 
-# %% ../nbs/04_sampling.ipynb #04-018
+# %% ../nbs/04_sampling.ipynb #04-019
 def ddpm(denoise, x, t:Point, s:Point, memory, z, large:bool=False):
     "Step to a random x_s, as likely as it is given x_t and the estimated picture."
     ratio = t.alpha/s.alpha
@@ -53,7 +63,7 @@ def ddpm(denoise, x, t:Point, s:Point, memory, z, large:bool=False):
     variance = 1 - ratio**2 if large else between*(s.sigma/t.sigma)**2
     return mean + jnp.where(s.sigma > 0, jnp.sqrt(variance), 0)*z, memory
 
-# %% ../nbs/04_sampling.ipynb #04-020
+# %% ../nbs/04_sampling.ipynb #04-021
 def dpmpp_2m(denoise, x, t:Point, s:Point, memory, z):
     "Extrapolate from this estimate and the one before."
     x_0, (before, h_before) = denoise(x, t), memory
@@ -62,15 +72,18 @@ def dpmpp_2m(denoise, x, t:Point, s:Point, memory, z):
     w = jnp.where(jnp.isfinite(w), w, 0)
     return s.sigma/t.sigma*x - s.alpha*jnp.expm1(-h)*(x_0 + w*(x_0 - before)), (x_0, h)
 
-# %% ../nbs/04_sampling.ipynb #04-021
-samplers = {"ddim": ddim, "ddpm": ddpm, "ddpm_large": partial(ddpm, large=True), "dpmpp_2m": dpmpp_2m}
+# %% ../nbs/04_sampling.ipynb #04-022
+samplers = {"ddim": ddim,
+            "ddpm": ddpm,
+            "ddpm_large": partial(ddpm, large=True),
+            "dpmpp_2m": dpmpp_2m}
 
-# %% ../nbs/04_sampling.ipynb #04-024
+# %% ../nbs/04_sampling.ipynb #04-025
 def sample_loop(denoise:Callable, # (x, t: Point) -> estimate of the clean picture
                 x,                # `[B, H, W, C]` at the first point
                 at:Point,         # `[n + 1]` points, the last one clean
-                keys,             # `[B]` random keys, one a picture
-                rule:Callable,    # as in `samplers`
+                keys,             # `[B]` random keys, one per picture
+                rule:Callable,    # as in samplers
                 path:bool=False   # return x at each point
                ): # `[B, H, W, C]`, or `[n + 1, B, H, W, C]`
     "From the first point to the clean picture, as one scan."
@@ -85,11 +98,15 @@ def sample_loop(denoise:Callable, # (x, t: Point) -> estimate of the clean pictu
     (end, _), steps = jax.lax.scan(step, (x, (jnp.zeros_like(x), jnp.float32(0))), (jnp.arange(n), t, s))
     return jnp.concatenate([x[None], steps]) if path else end
 
-# %% ../nbs/04_sampling.ipynb #04-031
-def denoiser(process:Process, model, classes:int|None, label, # `[B]` labels, None if the model takes none
-             guidance=1., guided:bool=False, # ask twice and exaggerate
-             limits:tuple=None               # cut the estimate to this range
-            ) -> Callable:                   # (x, t: Point) -> estimate of the clean picture
+# %% ../nbs/04_sampling.ipynb #04-032
+def denoiser(process:Process,        # what the network predicts
+             model,                  # (x_t, step, label) -> prediction
+             classes:int|None,       # number of labels
+             label,                  # `[B]` labels, None if the model takes none
+             guidance=1.,            # how far the label's effect is exaggerated
+             guided:bool=False,      # ask twice and exaggerate
+             limits:tuple|None=None  # cut the estimate to this range
+            ) -> Callable: # (x, t: Point) -> estimate of the clean picture
     "The network as samplers call it, with its label, guidance and limits."
     def estimate(x, t):
         ask = lambda *label: denoise(process, model, x, jnp.full(len(x), t.t), *label)
@@ -98,17 +115,23 @@ def denoiser(process:Process, model, classes:int|None, label, # `[B]` labels, No
         return x_0 if limits is None else jnp.clip(x_0, *limits)
     return estimate
 
-# %% ../nbs/04_sampling.ipynb #04-033
+# %% ../nbs/04_sampling.ipynb #04-034
 @partial(jax.jit, static_argnames=("graph", "process", "rule", "classes", "guided", "limits", "path"))
-def sample_batch(state, x, at, keys, label, guidance, *, graph, process, rule, classes, guided, limits, path):
+def sample_batch(state, x, at, keys, label, guidance, *,
+                 graph, process, rule, classes, guided, limits, path):
     "A batch from the first point to the clean picture, as one program."
     model = nnx.merge(graph, state)
-    return sample_loop(denoiser(process, model, classes, label, guidance, guided, limits), x, at, keys, rule, path)
+    estimate = denoiser(process, model, classes, label, guidance, guided, limits)
+    return sample_loop(estimate, x, at, keys, rule, path)
 
-# %% ../nbs/04_sampling.ipynb #04-034
+# %% ../nbs/04_sampling.ipynb #04-035
 @patch
-def labels_for(self:Run, n:int, label, keys): # None, an int or `[n]` ints
-    "`n` checked labels; drawn as frequent as in training if `label` is None; None if the network takes none."
+def labels_for(self:Run,
+               n:int, # number of pictures
+               label, # None, an int or `[n]` ints
+               keys   # `[n]` random keys
+              ): # int32 `[n]`, or None
+    "`n` checked labels; drawn as often as in training if `label` is None; None if the network takes none."
     if self.classes is None: return check(label is None, "label", repr(label), "None, for this network knows no labels")
     if label is None:
         share = jnp.cumsum(jnp.asarray(self.info["label_counts"], jnp.float32))/sum(self.info["label_counts"])
@@ -119,7 +142,7 @@ def labels_for(self:Run, n:int, label, keys): # None, an int or `[n]` ints
     check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
     return jnp.broadcast_to(jnp.asarray(y, jnp.int32), (n,))
 
-# %% ../nbs/04_sampling.ipynb #04-035
+# %% ../nbs/04_sampling.ipynb #04-036
 class Plan(NamedTuple):
     "How to walk: by which rule, over which points, with how much guidance."
     rule: Callable
@@ -127,71 +150,113 @@ class Plan(NamedTuple):
     guidance: float
 
 @patch
-def plan(self:Run, steps, sampler, spacing, guidance) -> Plan: # None: the recipe's
+def plan(self:Run,
+         steps:int|None,             # None, here and below: the recipe's
+         sampler:str|Callable|None,  # a name in samplers, or a rule
+         spacing:str|Callable|None,  # a name in spacings, or a function like those
+         guidance:float|None         # 1: none
+        ) -> Plan: # checked, ready to walk
     "Check what was asked for, and fill in the rest from the recipe."
     r = self.recipe
-    steps, guidance = (r.sample_steps if steps is None else steps), (r.guidance if guidance is None else guidance)
-    rule, space = choose(samplers, sampler or r.sampler, "sampler"), choose(spacings, spacing or r.spacing, "spacing")
+    steps = r.sample_steps if steps is None else steps
+    guidance = r.guidance if guidance is None else guidance
+    rule = choose(samplers, sampler or r.sampler, "sampler")
+    space = choose(spacings, spacing or r.spacing, "spacing")
     check(whole(steps), "steps", repr(steps), "a whole number from 1")
     check(number(guidance), "guidance", repr(guidance), "a number; 1 is none")
     check(guidance == 1 or self.classes is not None, "guidance", guidance, "1, for this network knows no labels")
     return Plan(rule, points(r.process.schedule, space(r.process.schedule, steps)), float(guidance))
 
-# %% ../nbs/04_sampling.ipynb #04-036
-@patch
-def walk(self:Run, plan:Plan, x, label, keys, path:bool):
-    "One batch from `x` at the first point to the clean picture, in the network's range."
-    graph, state = nnx.split(self.model)
-    return sample_batch(state, x, plan.at, keys, label, plan.guidance, graph=graph, process=self.recipe.process, rule=plan.rule, classes=self.classes,
-                        guided=plan.guidance != 1, limits=self.recipe.pixel_range if self.recipe.clip else None, path=path)
-
 # %% ../nbs/04_sampling.ipynb #04-037
 @patch
-def walk_all(self:Run, start:Callable, # (first point, noise `[B, H, W, C]`, their numbers `[B]`) -> x at the first point
-             n:int, label, plan:Plan, seed:int, path:bool, batch_size:int):
-    "`n` pictures in batches of one size, the last one filled up; in [0, 1]."
-    for name, v in dict(n=n, batch_size=batch_size).items(): check(whole(v), name, repr(v), "a whole number from 1")
-    i = jnp.arange(-(-n//batch_size)*batch_size).reshape(-1, batch_size) % n # [batches, batch_size]
-    fold = lambda keys, data: jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
-    labels, first, out = self.labels_for(n, label, fold(keys, 2**20)), Point(*(v[0] for v in plan.at)), []
-    for b in i:
-        z = jax.vmap(lambda key: jax.random.normal(key, tuple(self.info["shape"])))(fold(keys[b], 2**20 + 1))
-        out.append(self.walk(plan, start(first, z, b), None if labels is None else labels[b], keys[b], path))
-    x = from_range(jnp.concatenate(out, -4), *self.recipe.pixel_range)
-    return x[:, :n] if path else x[:n]
+def walk(self:Run,
+         plan:Plan, # rule, points and guidance
+         x,        # `[B, H, W, C]` at the first point
+         label,    # `[B]`, or None
+         keys,     # `[B]` random keys
+         path:bool # return x at each point
+        ):
+    "One batch from `x` at the first point to the clean picture, in the network's range."
+    graph, state = nnx.split(self.model)
+    limits = self.recipe.pixel_range if self.recipe.clip else None
+    return sample_batch(state, x, plan.at, keys, label, plan.guidance, graph=graph,
+                        process=self.recipe.process, rule=plan.rule, classes=self.classes,
+                        guided=plan.guidance != 1, limits=limits, path=path)
 
 # %% ../nbs/04_sampling.ipynb #04-038
 @patch
-def sample(self:Run, n:int,   # how many pictures
-           label=None,        # an integer or `n` of them; None: as frequent as in training
-           *, steps:int=None, # solver steps; None, here and below: the recipe's
-           sampler=None,      # a name in `samplers`, or a rule
-           spacing=None,      # a name in `spacings`, or a function like those
-           guidance:float=None, # 1: the label's plain effect; above: exaggerated, at twice the cost
-           seed:int=0,
-           path:bool=False,   # return the whole path from noise to picture
-           batch_size:int=64  # pictures at a time
-          ) -> jax.Array:     # float32 `[n, H, W, C]` in [0, 1]; with `path` `[steps + 1, n, H, W, C]`
+def walk_all(self:Run,
+             start:Callable, # (first point, noise `[B, H, W, C]`, their numbers `[B]`) -> x at the first point
+             n:int,          # number of pictures
+             label,          # None, an int or `[n]` ints
+             plan:Plan,      # rule, points and guidance
+             seed:int,       # of all noise
+             path:bool,      # return x at each point
+             batch_size:int  # pictures at a time
+            ):
+    "`n` pictures in batches of one size, the last one filled up; in [0, 1]."
+    for name, v in dict(n=n, batch_size=batch_size).items():
+        check(whole(v), name, repr(v), "a whole number from 1")
+    i = jnp.arange(-(-n//batch_size)*batch_size).reshape(-1, batch_size) % n # [batches, batch_size]
+    fold = lambda keys, data: jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
+    labels = self.labels_for(n, label, fold(keys, 2**20))
+    first, shape, out = Point(*(v[0] for v in plan.at)), tuple(self.info["shape"]), []
+    for b in i:
+        z = jax.vmap(lambda key: jax.random.normal(key, shape))(fold(keys[b], 2**20 + 1))
+        y = None if labels is None else labels[b]
+        out.append(self.walk(plan, start(first, z, b), y, keys[b], path))
+    x = from_range(jnp.concatenate(out, -4), *self.recipe.pixel_range)
+    return x[:, :n] if path else x[:n]
+
+# %% ../nbs/04_sampling.ipynb #04-039
+@patch
+def sample(self:Run,
+           n:int,                           # how many pictures
+           label:int|list|None=None,        # an integer or n of them; None: as often as in training
+           *,
+           steps:int|None=None,             # solver steps; None, here and below: the recipe's
+           sampler:str|Callable|None=None,  # a name in samplers, or a rule
+           spacing:str|Callable|None=None,  # a name in spacings, or a function like those
+           guidance:float|None=None,        # 1: the label's plain effect; above: exaggerated, at twice the cost
+           seed:int=0,                      # noise, and labels where None is given
+           path:bool=False,                 # return the whole path from noise to picture
+           batch_size:int=64                # pictures at a time
+          ) -> jax.Array: # float32 `[n, H, W, C]` in [0, 1]; with path `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
     noise = lambda first, z, i: jnp.hypot(self.recipe.sigma_data*first.alpha, first.sigma)*z
-    return self.walk_all(noise, n, label, self.plan(steps, sampler, spacing, guidance), seed, path, batch_size)
+    plan = self.plan(steps, sampler, spacing, guidance)
+    return self.walk_all(noise, n, label, plan, seed, path, batch_size)
 
-# %% ../nbs/04_sampling.ipynb #04-042
+# %% ../nbs/04_sampling.ipynb #04-045
 @patch
-def evaluations(self:Run, steps:int=None, guidance:float=None) -> int:
+def evaluations(self:Run,
+                steps:int|None=None,     # None, here and below: the recipe's
+                guidance:float|None=None # 1: none
+               ) -> int: # per picture
     "How often the network looks at a picture to sample it."
-    steps, guidance = (self.recipe.sample_steps if steps is None else steps), (self.recipe.guidance if guidance is None else guidance)
+    steps = self.recipe.sample_steps if steps is None else steps
+    guidance = self.recipe.guidance if guidance is None else guidance
     return steps*(2 if guidance != 1 else 1)
 
-# %% ../nbs/04_sampling.ipynb #04-057
+# %% ../nbs/04_sampling.ipynb #04-060
 @patch
-def reconstruct(self:Run, images, # `[n, H, W, C]` in [0, 1]
-                label=None,       # their labels, as in `sample`
-                *, steps:int=None, sampler=None, spacing=None, guidance:float=None, # as in `sample`
-                seed:int=0, path:bool=False, batch_size:int=64) -> jax.Array: # as `sample`
+def reconstruct(self:Run,
+                images,                          # `[n, H, W, C]` in [0, 1]
+                label:int|list|None=None,        # their labels, as in sample
+                *,
+                steps:int|None=None,             # None, here and below: the recipe's
+                sampler:str|Callable|None=None,  # a name in samplers, or a rule
+                spacing:str|Callable|None=None,  # a name in spacings, or a function like those
+                guidance:float|None=None,        # 1: none
+                seed:int=0,                      # noise
+                path:bool=False,                 # return the whole path
+                batch_size:int=64                # pictures at a time
+               ) -> jax.Array: # as sample
     "Noise pictures as far as the first point of the walk, then walk back."
-    check(images.shape[1:] == tuple(self.info["shape"]), "images", f"shape {images.shape}", f"[n, {', '.join(map(str, self.info['shape']))}]")
+    shape = tuple(self.info["shape"])
+    check(images.shape[1:] == shape, "images", f"shape {images.shape}", f"[n, {', '.join(map(str, shape))}]")
     x_0 = to_range(jnp.asarray(images), *self.recipe.pixel_range)
     noised = lambda first, z, i: first.alpha*x_0[i] + first.sigma*z
-    return self.walk_all(noised, len(images), label, self.plan(steps, sampler, spacing, guidance), seed, path, batch_size)
+    plan = self.plan(steps, sampler, spacing, guidance)
+    return self.walk_all(noised, len(images), label, plan, seed, path, batch_size)

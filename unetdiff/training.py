@@ -23,7 +23,7 @@ from fastcore.meta import delegates
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save as to_bytes
 from tqdm.auto import tqdm
 from . import __version__
 from .data import as_images, as_labels, check, digits, draw_batch, number, split, to_range, whole
@@ -36,14 +36,14 @@ def adamw(steps:int, # length of training
           peak:float=6e-3, warmup:float=.05, clip:float=1., weight_decay:float=1e-4):
     "AdamW with a learning rate that climbs, then falls to zero at the end."
     rate = optax.warmup_cosine_decay_schedule(0., peak, max(1, round(warmup*steps)), max(2, steps), 0.)
-    return optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay))
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay)))
 
 # %% ../nbs/03_training.ipynb #03-009
 @cache
 def clipped_adamw(steps:int): # its learning rate does not depend on them
     "Entries clipped to 0.3, then the norm to 0.5; 1000 steps up to 1e-4, 4000 down to a hundredth of that."
     rate = optax.warmup_cosine_decay_schedule(0., 1e-4, 1000, 5000, 1e-6)
-    return optax.chain(optax.clip(.3), optax.clip_by_global_norm(.5), optax.adamw(rate, b1=.9, b2=.999, eps=1e-8, weight_decay=2e-5))
+    return optax.flatten(optax.chain(optax.clip(.3), optax.clip_by_global_norm(.5), optax.adamw(rate, b1=.9, b2=.999, eps=1e-8, weight_decay=2e-5)))
 
 optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
 
@@ -79,7 +79,7 @@ class Recipe:
 
 # %% ../nbs/03_training.ipynb #03-015
 def check_recipe(r:Recipe):
-    "Refuse a recipe that cannot be meant."
+    "Refuse a recipe with impossible values."
     for name in ("steps", "log_every", "sample_steps"): check(whole(getattr(r, name)), name, repr(getattr(r, name)), "a whole number from 1")
     check(r.batch_size is None or whole(r.batch_size), "batch_size", repr(r.batch_size), "a whole number from 1, or None for all pictures")
     check(r.averaging is None or number(r.averaging, 0), "averaging", repr(r.averaging), "a number from 0, or None")
@@ -195,8 +195,8 @@ def save(self:Run, path): # folder, made if it is missing; refused if it holds a
     text = json.dumps({"unetdiff": __version__, "recipe": recipe, "info": self.info, "history": history})
     images, labels = self.held_out
     held = {"images": np.asarray(images)} | ({} if labels is None else {"labels": np.asarray(labels)})
-    for name, write in {"model.safetensors": lambda f: save_file({k: np.asarray(v) for k, v in model_state(self.model).items()}, f),
-                        "held_out.safetensors": lambda f: save_file(held, f), "run.json": lambda f: f.write_text(text)}.items():
+    for name, write in {"model.safetensors": lambda f: f.write_bytes(to_bytes({k: np.asarray(v) for k, v in model_state(self.model).items()})),
+                        "held_out.safetensors": lambda f: f.write_bytes(to_bytes(held)), "run.json": lambda f: f.write_text(text)}.items():
         write(path/f".{name}"), os.replace(path/f".{name}", path/name)
 
 # %% ../nbs/03_training.ipynb #03-039
@@ -261,7 +261,7 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
 
 # %% ../nbs/03_training.ipynb #03-045
 def fit(model:nnx.Module, recipe:Recipe,
-        data:tuple,       # as `split` returns it, in the network's range
+        data:tuple,       # as split returns it, in the network's range
         classes:int|None, # how many labels there are
         seed:int):        # -> after every `log_every` steps all losses, all held-out losses and the averaged model
     "Train, and hand out what there is after every `log_every` steps."
@@ -307,15 +307,15 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
 @delegates(Recipe, keep=True)
 def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
           labels=None,         # `[N]` integers from 0, or None
-          *, model=None,       # your own network, or a `Run` to go on from; None: the recipe's U-Net
+          *, model=None,       # your own network, or a Run to go on from; None: the recipe's U-Net
           seed:int=0,          # starting weights, batches and noise
           out=None,            # folder for the run; nothing is written if None
           resume:bool=False,   # return a finished run that `out` holds already
-          callback:Callable=None, # called as `callback(step, metrics, run)` every `log_every` steps
+          callback:Callable=None, # called as callback(step, metrics, run) every log_every steps
           progress:bool=True,  # show a progress bar
-          **kwargs             # entries of `Recipe`
+          **kwargs             # entries of Recipe
          ) -> Run:
-    "Train a diffusion model on pictures."
+    "Train a diffusion model on pictures; all other arguments are entries of `Recipe`."
     recipe = replace(model.recipe if isinstance(model, Run) else Recipe(), **kwargs)
     model, images, labels, info = prepare(images, labels, model, recipe, seed)
     if out is not None and resume and (Path(out)/"run.json").exists(): return finished(out, recipe, info, model)
@@ -343,12 +343,12 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run:
 
 # %% ../nbs/03_training.ipynb #03-052
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
-                 *, preset="default",# "default", "tutorial", or a `Recipe`
+                 *, preset="default",# "default", "tutorial", or a Recipe
                  steps:int=None,     # training steps; None: the preset's
                  seed:int=0,         # starting weights, batches and noise
                  out=None,           # folder for the run; nothing is written if None
                  resume:bool=False,  # return a finished run that `out` holds already
-                 callback:Callable=None, # called as `callback(step, metrics, run)` every `log_every` steps
+                 callback:Callable=None, # called as callback(step, metrics, run) every log_every steps
                  progress:bool=True  # show a progress bar
                 ) -> Run:
     "Train a diffusion model on scikit-learn's digits."

@@ -8,12 +8,12 @@ __all__ = ['name_rows']
 # %% ../nbs/05_viz.ipynb #05-004
 import jax, jax.numpy as jnp, numpy as np, matplotlib.pyplot as plt
 from fastcore.basics import patch
+import unetdiff.sampling # gives runs their `plan`, `sample` and `reconstruct`
 from .data import from_range, show_images, to_range
-from .diffusion import choose, per_image
-from .sampling import spacings
+from .diffusion import per_image
 from .training import Run
 
-# %% ../nbs/05_viz.ipynb #05-008
+# %% ../nbs/05_viz.ipynb #05-009
 @patch
 def plot_loss(self:Run) -> plt.Figure:
     "The running average of the training loss and the held-out loss."
@@ -26,69 +26,84 @@ def plot_loss(self:Run) -> plt.Figure:
     plt.close(fig)
     return fig
 
-# %% ../nbs/05_viz.ipynb #05-013
+# %% ../nbs/05_viz.ipynb #05-014
 @patch
-def plot_sheet(self:Run, rows:int=8, # pictures of each label; without labels, a square of rows x rows
-               **kwargs              # as in `run.sample`
-              ) -> plt.Figure:
-    "New samples, a column for each label."
+def plot_sheet(self:Run,
+               rows:int=8, # pictures of each label; without labels, a square of rows x rows
+               **kwargs    # as in run.sample
+              ) -> plt.Figure: # the grid
+    "New samples, a column for each label; further arguments as in `run.sample`."
     cols = self.classes or rows
     label = None if self.classes is None else np.tile(np.arange(cols), rows)
     return show_images(self.sample(rows*cols, label, **kwargs), cols=cols, size=.6)
 
-# %% ../nbs/05_viz.ipynb #05-018
+# %% ../nbs/05_viz.ipynb #05-019
 @patch
-def plot_samples(self:Run, images=None, # `[n, H, W, C]` in [0, 1]; None: nine that were held back
-                 labels=None,           # their labels
-                 **kwargs               # as in `run.reconstruct`
-                ) -> plt.Figure:
-    "Originals above; noised to the end and brought back, below."
+def plot_samples(self:Run,
+                 images:jax.Array|None=None, # `[n, H, W, C]` in [0, 1]; None: nine that were held back
+                 labels:jax.Array|None=None, # their labels
+                 **kwargs                    # as in run.reconstruct
+                ) -> plt.Figure: # two rows
+    "Originals above; noised to the end and brought back, below; further arguments as in `run.reconstruct`."
     if images is None: images, labels = (None if v is None else v[:9] for v in self.held_out)
     back = self.reconstruct(images, labels, **kwargs)
     fig = show_images(jnp.concatenate([jnp.asarray(images), back]), cols=len(images), size=.8)
     name_rows(fig, len(images), ["Original", "Reconstructed"])
     return fig
 
-# %% ../nbs/05_viz.ipynb #05-019
+# %% ../nbs/05_viz.ipynb #05-020
 def name_rows(fig, cols:int, names:list):
     "Write a name to the left of each row of a picture grid."
     for ax, name in zip(fig.axes[::cols], names): ax.set_ylabel(name, fontsize=7)
 
-# %% ../nbs/05_viz.ipynb #05-023
+# %% ../nbs/05_viz.ipynb #05-024
 @patch
-def forward_path(self:Run, image, # `[H, W, C]` in [0, 1]
-                 frames:int=9, seed:int=0) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
+def forward_path(self:Run,
+                 image,        # `[H, W, C]` in [0, 1]
+                 frames:int=9, # pictures on the way
+                 seed:int=0    # of the noise
+                ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
     "One picture and one noise, mixed at evenly spaced times."
     x_0 = to_range(jnp.asarray(image), *self.recipe.pixel_range)
     eps = jax.random.normal(jax.random.key(seed), x_0.shape)
     schedule, t = self.recipe.process.schedule, np.linspace(0, 1, frames)
-    x_t = per_image(jnp.asarray(schedule.alpha(t), jnp.float32), x_0[None])*x_0 + per_image(jnp.asarray(schedule.sigma(t), jnp.float32), x_0[None])*eps
+    weight = lambda v: per_image(jnp.asarray(v, jnp.float32), x_0[None])
+    x_t = weight(schedule.alpha(t))*x_0 + weight(schedule.sigma(t))*eps
     return t, from_range(x_t, *self.recipe.pixel_range)
-
-# %% ../nbs/05_viz.ipynb #05-025
-@patch
-def reverse_path(self:Run, image, label=None, # `[H, W, C]` in [0, 1] and its label
-                 frames:int=9, **kwargs       # as in `run.reconstruct`
-                ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
-    "What the sampler passes on its way from the noised picture to a clean one, at so many of its points."
-    path = self.reconstruct(jnp.asarray(image)[None], label, path=True, **kwargs)[:, 0]
-    space = choose(spacings, kwargs.get("spacing") or self.recipe.spacing, "spacing")
-    t = np.append(space(self.recipe.process.schedule, len(path) - 1), 0)
-    at = np.linspace(0, len(path) - 1, min(frames, len(path))).round().astype(int)
-    return t[at], path[at]
 
 # %% ../nbs/05_viz.ipynb #05-026
 @patch
-def plot_forward_and_reverse(self:Run, image=None, label=None, # `[H, W, C]` in [0, 1] and its label; None: one that was held back
-                             frames:int=9, seed:int=0, **kwargs # as in `run.reconstruct`
-                            ) -> plt.Figure:
-    "The road into noise above, the road back below, the time above each picture."
-    if image is None: image, label = self.held_out[0][0], None if self.held_out[1] is None else int(self.held_out[1][0])
-    (t, there), (s, back) = self.forward_path(image, frames, seed), self.reverse_path(image, label, frames, seed=seed, **kwargs)
-    steps = self.recipe.process.schedule.T - 1
-    frames = max(len(t), len(s))
+def reverse_path(self:Run,
+                 image,               # `[H, W, C]` in [0, 1]
+                 label:int|None=None, # its label
+                 frames:int=9,        # pictures on the way, at most
+                 **kwargs             # as in run.reconstruct
+                ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
+    "The sampler's way from the noised picture to a clean one, at some of its points; further arguments as in `run.reconstruct`."
+    path = self.reconstruct(jnp.asarray(image)[None], label, path=True, **kwargs)[:, 0]
+    t = np.asarray(self.plan(*map(kwargs.get, ("steps", "sampler", "spacing", "guidance"))).at.t)
+    at = np.linspace(0, len(path) - 1, min(frames, len(path))).round().astype(int)
+    return t[at], path[at]
+
+# %% ../nbs/05_viz.ipynb #05-027
+@patch
+def plot_forward_and_reverse(self:Run,
+                             image:jax.Array|None=None, # `[H, W, C]` in [0, 1]; None: one that was held back
+                             label:int|None=None,       # its label
+                             frames:int=9,              # pictures in a row, at most
+                             seed:int=0,                # of the noise, on both roads
+                             **kwargs                   # as in run.reconstruct
+                            ) -> plt.Figure: # two rows
+    "The road into noise above, the road back below; further arguments as in `run.reconstruct`."
+    if image is None:
+        images, labels = self.held_out
+        image, label = images[0], None if labels is None else int(labels[0])
+    t, there = self.forward_path(image, frames, seed)
+    s, back = self.reverse_path(image, label, frames, seed=seed, **kwargs)
+    steps, frames = self.recipe.process.schedule.T - 1, max(len(t), len(s))
     blank = lambda x: jnp.concatenate([x, jnp.ones((frames - len(x), *x.shape[1:]))])
-    titles = [f"t = {u*steps:.0f}" for u in t] + [""]*(frames - len(t)) + [f"t = {u*steps:.0f}" for u in s] + [""]*(frames - len(s))
-    fig = show_images(jnp.concatenate([blank(there), blank(back)]), cols=frames, titles=titles, size=.9)
+    titles = lambda t: [f"t = {u*steps:.0f}" for u in t] + [""]*(frames - len(t))
+    fig = show_images(jnp.concatenate([blank(there), blank(back)]), cols=frames,
+                      titles=titles(t) + titles(s), size=.9)
     name_rows(fig, frames, ["Forward", "Reverse"])
     return fig
