@@ -64,8 +64,9 @@ A_T = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 # %% ../nbs/01_unet.ipynb #01-023
 G2, A2 = (np.kron(m, m).astype(np.float32) for m in (G, A_T)) # [16, 9], [4, 16]
 
-def mix2(m, a, n:int): # `[n*n, k*k]` matrix, `[k, k, ...]`
+def mix2(m, a): # `[n*n, k*k]` matrix, `[k, k, ...]`
     "The matrix applied to both leading axes."
+    n = math.isqrt(len(m))
     return (m @ a.reshape(m.shape[1], -1)).reshape(n, n, *a.shape[2:]) # [n, n, ...]
 
 # %% ../nbs/01_unet.ipynb #01-025
@@ -102,9 +103,9 @@ def winograd(x, kernel):
     "Output and mixed inputs of `conv_winograd`."
     B, H, W, C = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1 + H % 2), (1, 1 + W % 2), (0, 0)))
-    v, u = spread(spread(x, 2), 2), mix2(G2, kernel, 4)                          # [4, 4, B, h, w, C], [4, 4, C, C_out]
+    v, u = spread(spread(x, 2), 2), mix2(G2, kernel)                             # [4, 4, B, h, w, C], [4, 4, C, C_out]
     m = (v.reshape(16, -1, C) @ u.reshape(16, C, -1)).reshape(*v.shape[:-1], -1) # sixteen matrix products
-    return weave(mix2(A2, m, 2), H, W), (v, u)
+    return weave(mix2(A2, m), H, W), (v, u)
 
 # %% ../nbs/01_unet.ipynb #01-030
 @jax.custom_vjp
@@ -117,10 +118,10 @@ def winograd_gradient(saved, g): # mixed inputs, `[B, H, W, C_out]`
     "The gradient by `x` and by the kernel."
     (v, u), (_, H, W, D) = saved, g.shape
     C, wall = v.shape[-1], jax.lax.optimization_barrier
-    m = mix2(A2.T, unweave(g), 4).reshape(16, -1, D)
+    m = mix2(A2.T, unweave(g)).reshape(16, -1, D)
     by_v = (m @ u.reshape(16, C, D).swapaxes(1, 2)).reshape(v.shape)
     by_u = wall(wall(m.swapaxes(1, 2)) @ v.reshape(16, -1, C)).swapaxes(1, 2).reshape(u.shape)
-    return gather(gather(by_v, 2), 2)[:, 1:H+1, 1:W+1], mix2(G2.T, by_u, 3)
+    return gather(gather(by_v, 2), 2)[:, 1:H+1, 1:W+1], mix2(G2.T, by_u)
 
 conv_winograd.defvjp(winograd, winograd_gradient)
 
