@@ -24,16 +24,17 @@ def report_to(write,    # prints a line above the progress bar
     return callback
 
 # %% ../nbs/07_cli.ipynb #07-009
-def train_and_draw(digit, preset, steps, seed, out, resume):
+def train_and_draw(digit, preset, steps, seed, out, resume, dtype=None, keep=False):
     "Train on the digits into a folder, and draw the pictures there."
     from tqdm.auto import tqdm
-    from unetdiff import presets, train_digits
+    from unetdiff import keep_compiled, presets, train_digits
     from unetdiff.diffusion import choose
+    if keep: keep_compiled()
     start, steps = time.time(), choose(presets, preset, "preset").steps if steps is None else steps
     print(f"Training on {'all ten digits' if digit is None else f'the digit {digit}'}: {steps} steps.\n"
           "The bar says how long it takes once it is compiled; Ctrl-C stops early and keeps what was learned.",
           flush=True)
-    run = train_digits(digit, preset=preset, steps=steps, seed=seed, out=out, resume=resume,
+    run = train_digits(digit, preset=preset, steps=steps, seed=seed, dtype=dtype, out=out, resume=resume,
                        callback=report_to(tqdm.write, steps))
     print(f"Trained {len(run.history['loss'])} steps in {time.time() - start:.0f} s. "
           f"Drawing samples ({run.evaluations()} network evaluations each).", flush=True)
@@ -49,10 +50,12 @@ def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if l
          steps:int=None,       # training steps; the preset's if left out
          seed:int=0,           # starting weights, batches and noise
          out:str="digits",     # folder for pictures and model; must not hold a run
-         resume:store_true=False # if the folder holds this run already, only draw its pictures again
+         resume:store_true=False, # if the folder holds this run already, only draw its pictures again
+         dtype:str=None,       # "float32", or "bfloat16" for accelerators; the preset's if left out
+         no_cache:store_true=False # do not keep compiled programs in the user's cache folder
         ):
     "Train a diffusion model on handwritten digits."
     import matplotlib
     matplotlib.use("agg")
-    try: train_and_draw(digit, preset, steps, seed, out, resume)
+    try: train_and_draw(digit, preset, steps, seed, out, resume, dtype, not no_cache)
     except (ValueError, FloatingPointError) as error: sys.exit(f"unetdiff: {error}")

@@ -7,7 +7,7 @@ __all__ = ['check', 'whole', 'number', 'as_images', 'as_labels', 'show_images', 
            'draw_batch']
 
 # %% ../nbs/00_data.ipynb #00-003
-import jax, jax.numpy as jnp, numpy as np, matplotlib.pyplot as plt
+import jax, jax.numpy as jnp, numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -31,7 +31,7 @@ def number(v, lowest:float=-np.inf) -> bool:
 
 # %% ../nbs/00_data.ipynb #00-009
 def as_images(images # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
-             ) -> jax.Array: # float32 `[N, H, W, C]` in [0, 1]
+             ) -> np.ndarray: # float32 `[N, H, W, C]` in [0, 1]
     "Check pictures and bring them into the one form that is used everywhere."
     x = np.asarray(images)
     check(x.ndim in (3, 4) and x.size > 0, "images", f"shape {x.shape}",
@@ -42,18 +42,18 @@ def as_images(images # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
     check(np.isfinite(x).all(), "images", "NaN or infinite pixels", "finite pixels")
     check(0 <= x.min() and x.max() <= 1, "images",
           f"float pixels from {x.min():g} to {x.max():g}", "float pixels in [0, 1]")
-    return jnp.asarray(x if x.ndim == 4 else x[..., None])
+    return x if x.ndim == 4 else x[..., None]
 
 # %% ../nbs/00_data.ipynb #00-014
 def as_labels(labels, # `[N]` integers from 0
               n:int   # number of pictures they belong to
-             ) -> jax.Array: # int32 `[N]`
+             ) -> np.ndarray: # int32 `[N]`
     "Check labels: one integer, from 0 up, for each picture."
     y = np.asarray(labels)
     check(y.shape == (n,), "labels", f"shape {y.shape}", f"one label a picture, shape ({n},)")
     check(y.dtype.kind in "iu", "labels", f"dtype {y.dtype}", "integers")
     check(y.min() >= 0, "labels", f"the value {y.min()}", "integers from 0")
-    return jnp.asarray(y, jnp.int32)
+    return y.astype(np.int32)
 
 # %% ../nbs/00_data.ipynb #00-018
 def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 is black, 1 is white, the rest is clipped
@@ -61,8 +61,9 @@ def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 i
                 titles:list|None=None,      # one short text per picture
                 size:float=1.,              # inches per picture
                 interpolation:str|None=None # as in plt.imshow; "gaussian" blurs the pixels' edges
-               ) -> plt.Figure:
+               ) -> "matplotlib.figure.Figure":
     "Draw pictures in a grid, all on the same grey scale."
+    import matplotlib.pyplot as plt # here, because it takes a while and training needs none
     x = np.clip(np.asarray(images), 0, 1)
     cols = cols or len(x)
     rows = -(-len(x) // cols)
@@ -79,7 +80,7 @@ def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 i
 
 # %% ../nbs/00_data.ipynb #00-023
 def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
-          ) -> tuple[jax.Array, jax.Array]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
+          ) -> tuple[np.ndarray, np.ndarray]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
     "scikit-learn's handwritten digits and their labels."
     check(digit is None or whole(digit, 0) and digit <= 9, "digit", repr(digit),
           "an integer from 0 to 9, or None for all ten")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['schedules', 'predictions', 'weightings', 'times', 'Schedule', 'from_betas', 'linear_betas', 'cosine_betas',
            'log_linear', 'per_image', 'forward', 'to_x0', 'lognormal_times', 'early_first_times', 'even_uniforms',
-           'choose', 'Process', 'predict', 'denoise', 'loss']
+           'choose', 'Process', 'predict', 'denoise', 'draw_noise', 'loss']
 
 # %% ../nbs/02_diffusion.ipynb #02-004
 from collections.abc import Callable
@@ -89,11 +89,10 @@ def per_image(v,   # `[B]`
 def forward(schedule:Schedule, # how much of each
             x_0, # `[B, H, W, C]` pictures in the range that the network sees
             t,   # `[B]` times in [0, 1]
-            key  # random key
-           ) -> tuple: # x_t and the noise in it, both of x_0's shape
+            eps  # standard normal noise of the pictures' shape
+           ): # x_t, `[B, H, W, C]`
     "Add noise: x_t = alpha_t x_0 + sigma_t eps."
-    eps = jax.random.normal(key, x_0.shape)
-    return per_image(schedule.alpha(t), x_0)*x_0 + per_image(schedule.sigma(t), x_0)*eps, eps
+    return per_image(schedule.alpha(t), x_0)*x_0 + per_image(schedule.sigma(t), x_0)*eps
 
 # %% ../nbs/02_diffusion.ipynb #02-032
 predictions = { # name: (alpha, sigma, s) -> (a, b) of the prediction a x_0 + b eps
@@ -145,9 +144,8 @@ times = { # name: (u in [0, 1], progress, schedule) -> t
 def even_uniforms(key,  # random key
                   n:int # how many
                  ): # `[n]`
-    "`n` uniform numbers, one in each n-th of [0, 1], in random order."
-    k1, k2 = jax.random.split(key)
-    return (jax.random.permutation(k1, n) + jax.random.uniform(k2, (n,))) / n
+    "`n` uniform numbers, evenly apart, from a random first one."
+    return (jax.random.uniform(key) + jnp.arange(n)/n) % 1
 
 # %% ../nbs/02_diffusion.ipynb #02-048
 def choose(table:dict,  # name: choice
@@ -200,22 +198,31 @@ def denoise(process:Process, # the choices
     return to_x0(predict(process, model, x_t, t, *label), x_t, *process.at(t, x_t))
 
 # %% ../nbs/02_diffusion.ipynb #02-052
+def draw_noise(process:Process, # the distribution of times
+               key,             # random key
+               x_0,             # `[B, H, W, C]`; only its shape matters
+               progress=0.      # how far training has come, 0 to 1
+              ) -> tuple: # `[B]` times in [0, 1], standard normal noise `[B, H, W, C]`
+    "All that is random in a training step."
+    k1, k2 = jax.random.split(key)
+    eps = jax.random.normal(k2, (x_0.size,)).reshape(x_0.shape) # drawn in one row, it compiles faster
+    return process.times(even_uniforms(k1, len(x_0)), progress, process.schedule), eps
+
+# %% ../nbs/02_diffusion.ipynb #02-053
 def loss(process:Process, # the choices
-         model,          # (input, step, *label) -> prediction
-         key,            # random key
-         x_0,            # `[B, H, W, C]` in the range that the network sees
-         *label,         # `[B]`, if the network takes labels
-         progress=0.,    # how far training has come, 0 to 1
+         model,           # (input, step, *label) -> prediction
+         x_0,             # `[B, H, W, C]` in the range that the network sees
+         t,               # `[B]` times in [0, 1]
+         eps,             # noise `[B, H, W, C]`
+         *label,          # `[B]`, if the network takes labels
          penalty:float=0. # weight of the gradient penalty
         ): # a number
     "The weighted squared error of the network's prediction."
-    k1, k2 = jax.random.split(key)
-    t = process.times(even_uniforms(k1, len(x_0)), progress, process.schedule)
-    x_t, eps = forward(process.schedule, x_0, t, k2)
-    alpha, sigma, a, b = process.at(t, x_0)
+    _, _, a, b = process.at(t, x_0)
     def mean_and_all(x_t):
         p = predict(process, model, x_t, t, *label)
         return p.mean(), p
+    x_t = forward(process.schedule, x_0, t, eps)
     slope, p = jax.grad(mean_and_all, has_aux=True)(x_t) if penalty else (0., mean_and_all(x_t)[1])
     weight = per_image(process.weighting(process.schedule.log_snr(t)), x_0)
     error = weight * (p - (a*x_0 + b*eps))**2

@@ -29,10 +29,10 @@ def sinusoidal(t,      # `[B]` times, as large as 1000
 # %% ../nbs/01_unet.ipynb #01-012
 class TimeEmbedding(nnx.Module):
     "Waves, then Linear - GELU - Linear."
-    def __init__(self, dim:int, *, rngs:nnx.Rngs):
+    def __init__(self, dim:int, **kwargs): # rngs, and dtype if it is not float32
         self.dim = dim
-        self.linear1 = nnx.Linear(dim, dim, rngs=rngs)
-        self.linear2 = nnx.Linear(dim, dim, rngs=rngs)
+        self.linear1 = nnx.Linear(dim, dim, **kwargs)
+        self.linear2 = nnx.Linear(dim, dim, **kwargs)
 
     def __call__(self, t): # [B]
         return self.linear2(nnx.gelu(self.linear1(sinusoidal(t, self.dim)))) # [B, dim]
@@ -110,25 +110,25 @@ def winograd(x, kernel):
 # %% ../nbs/01_unet.ipynb #01-030
 @jax.custom_vjp
 def conv_winograd(x, kernel):
-    "3 x 3 convolution with 16 products instead of 36 a patch."
-    return winograd(x, kernel)[0]
+    "3 x 3 convolution; where its gradient is wanted, with 16 products instead of 36 a patch."
+    return conv_xla(x, kernel) if min(x.shape[1:3]) > 2 else winograd(x, kernel)[0]
 
 @jax.jit
 def winograd_gradient(saved, g): # mixed inputs, `[B, H, W, C_out]`
     "The gradient by `x` and by the kernel."
     (v, u), (_, H, W, D) = saved, g.shape
-    C, wall = v.shape[-1], jax.lax.optimization_barrier
-    m = mix2(A2.T, unweave(g)).reshape(16, -1, D)
+    C, m = v.shape[-1], mix2(A2.T, unweave(g)).reshape(16, -1, D)
     by_v = (m @ u.reshape(16, C, D).swapaxes(1, 2)).reshape(v.shape)
-    by_u = wall(wall(m.swapaxes(1, 2)) @ v.reshape(16, -1, C)).swapaxes(1, 2).reshape(u.shape)
+    by_u = (v.reshape(16, -1, C).swapaxes(1, 2) @ m).reshape(u.shape)
     return gather(gather(by_v, 2), 2)[:, 1:H+1, 1:W+1], mix2(G2.T, by_u)
 
 conv_winograd.defvjp(winograd, winograd_gradient)
 
 # %% ../nbs/01_unet.ipynb #01-032
 def conv_cpu(x, kernel):
-    "3 x 3 convolution by the quicker of the two ways."
-    return (conv_matmul if min(x.shape[1:3]) == 1 or x.shape[3] < 8 else conv_winograd)(x, kernel)
+    "3 x 3 convolution by the quicker of the two ways, in float32."
+    quick = conv_matmul if min(x.shape[1:3]) == 1 or x.shape[3] < 8 else conv_winograd
+    return quick(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
 
 def conv3x3(
     x,               # `[B, H, W, C]`
@@ -138,25 +138,25 @@ def conv3x3(
     "3 x 3 convolution, zero padded: matrix products on CPU, XLA's own elsewhere."
     return jax.lax.platform_dependent(x, kernel, cpu=conv_cpu, default=conv_xla)
 
-# %% ../nbs/01_unet.ipynb #01-039
-def conv(c_in:int, c_out:int, *, rngs:nnx.Rngs) -> nnx.Conv:
+# %% ../nbs/01_unet.ipynb #01-041
+def conv(c_in:int, c_out:int, **kwargs) -> nnx.Conv:
     "A 3 x 3 convolution layer."
-    return nnx.Conv(c_in, c_out, (3, 3), conv_general_dilated=conv3x3, rngs=rngs)
+    return nnx.Conv(c_in, c_out, (3, 3), conv_general_dilated=conv3x3, **kwargs)
 
-# %% ../nbs/01_unet.ipynb #01-040
+# %% ../nbs/01_unet.ipynb #01-042
 class ResBlock(nnx.Module):
     "(conv - LayerNorm - GELU) twice, plus a 1 x 1 shortcut."
-    def __init__(self, c_in:int, c_out:int, *, rngs:nnx.Rngs):
-        self.conv1, self.norm1 = conv(c_in, c_out, rngs=rngs), nnx.LayerNorm(c_out, rngs=rngs)
-        self.conv2, self.norm2 = conv(c_out, c_out, rngs=rngs), nnx.LayerNorm(c_out, rngs=rngs)
-        self.shortcut = nnx.Linear(c_in, c_out, rngs=rngs)
+    def __init__(self, c_in:int, c_out:int, **kwargs): # kwargs, here and below: dtype, rngs
+        self.conv1, self.norm1 = conv(c_in, c_out, **kwargs), nnx.LayerNorm(c_out, **kwargs)
+        self.conv2, self.norm2 = conv(c_out, c_out, **kwargs), nnx.LayerNorm(c_out, **kwargs)
+        self.shortcut = nnx.Linear(c_in, c_out, **kwargs)
 
     def __call__(self, x): # [B, H, W, c_in]
         h = nnx.gelu(self.norm1(self.conv1(x)))
         h = nnx.gelu(self.norm2(self.conv2(h)))
         return h + self.shortcut(x) # [B, H, W, c_out]
 
-# %% ../nbs/01_unet.ipynb #01-042
+# %% ../nbs/01_unet.ipynb #01-044
 def init(build,      # makes the module, given `rngs`
          seed:int=0
         ) -> nnx.Module:
@@ -168,57 +168,57 @@ def init(build,      # makes the module, given `rngs`
     graph, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))), nnx.Param)
     return nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, params))
 
-# %% ../nbs/01_unet.ipynb #01-043
+# %% ../nbs/01_unet.ipynb #01-045
 def count_params(model:nnx.Module) -> int:
     "How many numbers a model learns."
     return sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
-# %% ../nbs/01_unet.ipynb #01-047
+# %% ../nbs/01_unet.ipynb #01-049
 class SelfAttention(nnx.Module):
     "Every position looks at every other; the result is added to the input."
     def __init__(self, channels:int, # a multiple of `heads`
                  heads:int=4,
                  plain:bool=False,   # one head, biases throughout, no output projection
-                 *, rngs:nnx.Rngs):
+                 **kwargs):
         self.heads = 1 if plain else heads
         check(channels % self.heads == 0, "heads", heads, f"a divisor of the {channels} channels that attention works on")
-        self.q, self.k, self.v = (nnx.Linear(channels, channels, use_bias=plain, rngs=rngs) for _ in range(3))
-        self.out = None if plain else nnx.Linear(channels, channels, rngs=rngs)
+        self.q, self.k, self.v = (nnx.Linear(channels, channels, use_bias=plain, **kwargs) for _ in range(3))
+        self.out = None if plain else nnx.Linear(channels, channels, **kwargs)
 
     def __call__(self, x):
         B, H, W, C = x.shape
         q, k, v = (f(x).reshape(B, H*W, self.heads, C//self.heads) for f in (self.q, self.k, self.v)) # [B, H*W, heads, d]
         score = jnp.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(q.shape[-1])
-        h = jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(score), v).reshape(B, H, W, C)
+        share = jax.nn.softmax(score.astype(jnp.float32)).astype(v.dtype)
+        h = jnp.einsum("bhij,bjhd->bihd", share, v).reshape(B, H, W, C)
         return x + (h if self.out is None else self.out(h))
 
-# %% ../nbs/01_unet.ipynb #01-052
+# %% ../nbs/01_unet.ipynb #01-054
 class Stage(nnx.Module):
     "Residual block, attention (if any), time (if any)."
-    def __init__(self, c_in:int, c_out:int, *, emb:int=None, attend:bool=False, heads:int=4, plain_attention:bool=False, rngs:nnx.Rngs):
-        self.block = ResBlock(c_in, c_out, rngs=rngs)
-        self.attention = SelfAttention(c_out, heads, plain_attention, rngs=rngs) if attend else None
-        self.emb = nnx.Linear(emb, c_out, rngs=rngs) if emb else None
+    def __init__(self, c_in:int, c_out:int, *, emb:int=None, attend:bool=False, heads:int=4, plain_attention:bool=False, **kwargs):
+        self.block = ResBlock(c_in, c_out, **kwargs)
+        self.attention = SelfAttention(c_out, heads, plain_attention, **kwargs) if attend else None
+        self.emb = nnx.Linear(emb, c_out, **kwargs) if emb else None
 
     def __call__(self, x, e): # [B, H, W, c_in], [B, emb]
         x = self.block(x)
         if self.attention is not None: x = self.attention(x)
         return x if self.emb is None else x + self.emb(e)[:, None, None] # [B, H, W, c_out]
 
-# %% ../nbs/01_unet.ipynb #01-055
+# %% ../nbs/01_unet.ipynb #01-057
 def downsample(x): # [B, H, W, C]
     "Half the size: the largest of each 2 x 2 pixels."
-    for axis in (1, 2):
-        n = x.shape[axis]
-        if n > 1: x = jnp.maximum(*(jax.lax.slice_in_dim(x, i, n, 2, axis) for i in (0, 1)))
-    return x # [B, H/2, W/2, C]; a single pixel stays one
+    B, H, W, C = x.shape
+    h, w = max(H//2, 1), max(W//2, 1) # a single pixel stays one
+    return x.reshape(B, h, H//h, w, W//w, C).max((2, 4)) # [B, h, w, C]
 
-# %% ../nbs/01_unet.ipynb #01-056
+# %% ../nbs/01_unet.ipynb #01-058
 def upsample(x, h:int, w:int): # [B, H, W, C]
     "Twice the size, each pixel repeated, cropped to `h` x `w`."
     return x.repeat(2, 1).repeat(2, 2)[:, :h, :w] # [B, h, w, C]
 
-# %% ../nbs/01_unet.ipynb #01-061
+# %% ../nbs/01_unet.ipynb #01-063
 def check_halves(h:int, w:int, # size of the pictures
                  levels:int    # how often the network halves them
                 ):
@@ -226,7 +226,7 @@ def check_halves(h:int, w:int, # size of the pictures
     even = lambda n: all((n >> i) % 2 == 0 or n >> i <= 1 for i in range(levels))
     check(even(h) and even(w), "images", f"size {h} x {w}", f"sides that halve evenly {levels} time(s): pad or crop to a multiple of {2**levels}")
 
-# %% ../nbs/01_unet.ipynb #01-065
+# %% ../nbs/01_unet.ipynb #01-067
 class UNet(nnx.Module):
     "The noisy picture, the time and perhaps a label in; a prediction of the picture's shape out."
     def __init__(self,
@@ -240,12 +240,14 @@ class UNet(nnx.Module):
                  plain_attention:bool=False, # one head, no output projection
                  time_everywhere:bool=True,# time in bridge and decoder too, not in the encoder alone
                  classes:int=None,         # number of labels; None for a network that takes none
+                 dtype="float32",          # in which it computes; parameters and result are always float32
                  rngs:nnx.Rngs):
         check(time_emb_dim % 2 == 0 and time_emb_dim >= 4, "time_emb_dim", time_emb_dim, "an even number from 4")
         self.classes, self.levels = classes, len(mults)
-        self.time = TimeEmbedding(time_emb_dim, rngs=rngs)
-        self.label = None if classes is None else nnx.Embed(classes + 1, time_emb_dim, rngs=rngs)
-        stage = partial(Stage, heads=heads, plain_attention=plain_attention, rngs=rngs)
+        kwargs = dict(dtype=jnp.dtype(dtype), rngs=rngs)
+        self.time = TimeEmbedding(time_emb_dim, **kwargs)
+        self.label = None if classes is None else nnx.Embed(classes + 1, time_emb_dim, **kwargs)
+        stage = partial(Stage, heads=heads, plain_attention=plain_attention, **kwargs)
         widths, late = [features*m for m in mults], time_emb_dim if time_everywhere else None
         for i, (c_in, c) in enumerate(zip([in_channels] + widths, widths)):
             setattr(self, f"down{i}", stage(c_in, c, emb=time_emb_dim, attend=i in attend))
@@ -253,9 +255,9 @@ class UNet(nnx.Module):
         self.bridge2 = stage(2*widths[-1], 2*widths[-1], emb=late)
         for i, (c_below, c) in enumerate(zip(widths[1:] + [2*widths[-1]], widths)):
             setattr(self, f"up{i}", stage(c_below + c, c, emb=late))
-        self.norm, self.head = nnx.LayerNorm(features*mults[0], rngs=rngs), conv(features*mults[0], out_channels, rngs=rngs)
+        self.norm, self.head = nnx.LayerNorm(widths[0], **kwargs), conv(widths[0], out_channels, **kwargs)
 
-# %% ../nbs/01_unet.ipynb #01-067
+# %% ../nbs/01_unet.ipynb #01-069
 @patch
 def __call__(self:UNet, x, t, label=None):
     "`[B, H, W, C]`, `[B]` times (0 to 999), `[B]` labels -> `[B, H, W, out_channels]`."
@@ -270,4 +272,4 @@ def __call__(self:UNet, x, t, label=None):
     for i in reversed(range(self.levels)):
         x = jnp.concatenate([upsample(x, *skips[i].shape[1:3]), skips[i]], -1)
         x = getattr(self, f"up{i}")(x, e)
-    return self.head(nnx.gelu(self.norm(x)))
+    return self.head(nnx.gelu(self.norm(x))).astype(jnp.float32)

@@ -1,0 +1,78 @@
+"""What all benchmarks share: workers that wait for their turn, the machine they ran on, and the file of results."""
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+results = Path(__file__).parent/"results.json"
+threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JAX_NUM_CPU_DEVICES")
+
+
+def cores():
+    "The processor cores that this process may use."
+    return sorted(os.sched_getaffinity(0))
+
+
+class Worker:
+    "A process of its own, pinned to some cores, that does one round of work when it is asked to."
+    def __init__(self, script, *args, on=None):
+        on = cores() if on is None else on
+        env = os.environ | {name: str(len(on)) for name in threads} | {"TQDM_DISABLE": "1"}
+        self.process = subprocess.Popen([sys.executable, "-W", "ignore", script, "--worker", *map(str, args)], text=True, env=env,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, on))
+        self.ready = self.read()
+
+    def read(self):
+        "The next line that the worker says."
+        line = self.process.stdout.readline()
+        if not line: raise RuntimeError(f"{self.process.args[3:]} ended with exit code {self.process.wait()}")
+        return json.loads(line)
+
+    def round(self):
+        "One round of work; what the worker says of it."
+        print("go", file=self.process.stdin, flush=True)
+        return self.read()
+
+    def close(self):
+        "End the process."
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(ready, work):
+    "A worker's side: say what it is, then do one round of work for each line that comes in."
+    print(json.dumps(ready), flush=True)
+    for _ in sys.stdin: print(json.dumps(work()), flush=True)
+
+
+def race(workers, rounds=5):
+    "Rounds in turn, so that a slow minute of the machine falls on all; the median of each worker."
+    said = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items(): said[name].append(worker.round())
+    for worker in workers.values(): worker.close()
+    return {name: statistics.median(values) for name, values in said.items()}
+
+
+def machine():
+    "Processor, number of cores and versions."
+    info = Path("/proc/cpuinfo")
+    model = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), "") if info.exists() else platform.processor()
+    names = ("jax", "flax", "optax", "numpy", "torch", "diffusers", "denoising-diffusion-pytorch")
+    versions = {}
+    for name in names:
+        try: versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError: pass
+    return dict(processor=model, cores=len(cores()), python=platform.python_version(), **versions)
+
+
+def save(name, rows):
+    "Put a table into the file of results, with the machine that it was measured on, and print it."
+    everything = json.loads(results.read_text()) if results.exists() else {}
+    everything[name] = dict(rows=rows, machine=machine())
+    results.write_text(json.dumps(everything, indent=1) + "\n")
+    for row in rows: print("  ".join(f"{k}: {v:.4g}" if isinstance(v, float) else f"{k}: {v}" for k, v in row.items()))

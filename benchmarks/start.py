@@ -1,0 +1,64 @@
+"""How long until the first training step and the first samples: in a new process, with nothing kept, and with the programs that an earlier one has kept.
+
+    python benchmarks/start.py
+"""
+import collections
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from common import save
+
+
+def worker(start, folder):
+    "Import, train one step, sample 64 pictures; the time of each since the process was asked for, and what was spent in compiling."
+    import jax
+    spent = collections.Counter()
+    def listen(event, seconds, **about):
+        name = about.get("fun_name", "").removeprefix("jit(").removesuffix(")")
+        if event.endswith(("jaxpr_trace_duration", "mlir_module_duration", "backend_compile_duration")) and name in ("train_steps", "sample_batch"): spent[name] += seconds
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    import unetdiff
+    from unetdiff.training import fit, prepare, presets, split, to_range
+    if folder: unetdiff.keep_compiled(folder)
+    unetdiff.train  # loads everything
+    imported, at = time.time() - start, []
+    recipe = unetdiff.training.replace(presets["default"], steps=2, log_every=1)
+    model, images, labels, info = prepare(*unetdiff.digits(), None, recipe, 0)
+    x, test_x, y, test_y = split(images, labels, recipe.test_size)
+    train_steps = unetdiff.training.train_steps
+    def timed(*args, **kwargs):
+        state, loss = train_steps(*args, **kwargs)
+        loss.block_until_ready()
+        at.append(time.time() - start)
+        return state, loss
+    unetdiff.training.train_steps = timed
+    for losses, test, averaged in fit(model, recipe, (to_range(x), to_range(test_x), y, test_y), info["classes"], 0): pass
+    before = time.time()
+    unetdiff.Run(averaged, recipe, {}, (test_x, test_y), info).sample(64).block_until_ready()
+    return dict(imported=imported, first_step=at[0], sample_64=time.time() - before, compile_step=spent["train_steps"], compile_sampler=spent["sample_batch"])
+
+
+def cold(folder):
+    "In a process of its own."
+    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--worker", str(time.time()), folder], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    "Five starts of each kind, in turn; medians."
+    with tempfile.TemporaryDirectory() as folder:
+        cold(folder)
+        times = {"nothing kept": [], "programs kept": []}
+        for _ in range(5):
+            times["nothing kept"].append(cold(""))
+            times["programs kept"].append(cold(folder))
+    save("start", [dict(name=name, **{k: statistics.median(t[k] for t in each) for k in each[0]}) for name, each in times.items()])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(float(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")))
+    else: main()

