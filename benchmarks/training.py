@@ -18,7 +18,7 @@ rivals = {  # name: what stands in the table
     "unetdiff_plain": "unetdiff, diffusers' architecture, XLA's convolutions in the loop",
     "diffusers": "diffusers (PyTorch)",
     "ddpm": "denoising-diffusion-pytorch"}
-batches = {8: (32, 64, 128), 28: (16, 32, 64)}
+batches = {8: (32, 64, 128), 28: (16, 32)}
 
 
 def pictures(size):
@@ -37,7 +37,7 @@ def jax_worker(name, size, batch):
     import nets, unetdiff, unetdiff.unet as U
     from unetdiff.training import Recipe, State, mesh_for, train_steps
     if name == "unetdiff_plain": U.conv_cpu = U.conv_xla
-    build = (lambda: U.UNet(1, 1, 32, mults=(1, 2), attend=(), rngs=nnx.Rngs(0))) if name == "unetdiff_own" else (lambda: nets.SameShape(nnx.Rngs(0)))
+    build = (lambda: U.UNet(1, 1, 28, mults=(1, 2), attend=(), rngs=nnx.Rngs(0))) if name == "unetdiff_own" else (lambda: nets.SameShape(nnx.Rngs(0)))
     graph, params, rest = nnx.split(U.init(lambda rngs: build()), nnx.Param, ...)
     steps = 2 if name == "unetdiff_plain" else max(2, 2400//batch*64//size**2)
     optimizer, recipe = optax.adamw(1e-3), Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)

@@ -80,13 +80,14 @@ def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 i
 
 # %% ../nbs/00_data.ipynb #00-023
 def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
-          ) -> tuple[np.ndarray, np.ndarray]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
+          ) -> tuple[jax.Array, jax.Array]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
     "scikit-learn's handwritten digits and their labels."
     check(digit is None or whole(digit, 0) and digit <= 9, "digit", repr(digit),
           "an integer from 0 to 9, or None for all ten")
     data = load_digits()
     keep = slice(None) if digit is None else data.target == digit
-    return as_images(data.images[keep] / 16), as_labels(data.target[keep], len(data.target[keep]))
+    images, labels = data.images[keep] / 16, data.target[keep]
+    return jnp.asarray(as_images(images)), jnp.asarray(as_labels(labels, len(labels)))
 
 # %% ../nbs/00_data.ipynb #00-029
 def to_range(images,       # in [0, 1]

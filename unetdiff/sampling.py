@@ -195,7 +195,8 @@ def walk(self:Run,
     labels, mesh, (graph, state) = self.labels_for(n, label, seed), mesh_for(batch_size), nnx.split(self.model)
     place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     fixed = place((state, plan.at, plan.guidance, noise, jax.random.key(seed)))
-    draw = partial(sample_batch, *fixed, graph=graph, recipe=self.recipe, rule=plan.rule, classes=self.classes, guided=plan.guidance != 1, path=path)
+    draw = partial(sample_batch, *fixed, graph=graph, recipe=self.recipe, rule=plan.rule,
+                   classes=self.classes, guided=plan.guidance != 1, path=path)
     rows = [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
     batches = [draw(*place((i, x_0[i], None if labels is None else labels[i]), "batch")) for i in rows]
     return jnp.concatenate(jax.device_put(batches, jax.devices()[0]), -4)[..., :n, :, :, :]

@@ -10,7 +10,7 @@ __all__ = ['optimizers', 'presets', 'adamw', 'clipped_adamw', 'Recipe', 'check_r
 
 # %% ../nbs/03_training.ipynb #03-004
 import json, math, os, signal, threading, zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from importlib.resources import files
@@ -121,9 +121,10 @@ def objective(params, rest, x, labels, t, eps, graph, recipe:Recipe, penalty:flo
 # %% ../nbs/03_training.ipynb #03-024
 def use_cores(most:int=4):
     "One JAX device for each core of the processor, unless JAX has started or the user has decided."
-    if jax.config.jax_num_cpu_devices != -1 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""): return
-    try: jax.config.update("jax_num_cpu_devices", min(most, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
-    except RuntimeError: pass # JAX has started
+    decided = jax.config.jax_num_cpu_devices != -1 or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not decided:
+        with suppress(RuntimeError): jax.config.update("jax_num_cpu_devices", min(most, cores)) # too late if JAX has started
 
 use_cores()
 
@@ -132,7 +133,7 @@ def mesh_for(batch_size:int) -> Mesh: # its only axis is called "batch"
     "As many devices as share a batch evenly."
     return Mesh(np.array(jax.devices()[:math.gcd(batch_size, jax.device_count())]), "batch")
 
-def over_devices(gradient, # (params, rest, *batch) -> ((loss, rest), gradient)
+def over_devices(gradient, # (params, rest, x, labels, t, eps) -> ((loss, rest), gradient)
                  mesh:Mesh):
     "The same function, computed by each device on its share of the batch."
     if mesh.size == 1: return gradient
@@ -143,7 +144,7 @@ def over_devices(gradient, # (params, rest, *batch) -> ((loss, rest), gradient)
         value, g = unravel(mean(flat))
         return (value, jax.tree.map(lambda a: mean(a) if jnp.issubdtype(a.dtype, jnp.floating) else a, rest)), g
     whole, share = PartitionSpec(), PartitionSpec("batch")
-    return lambda params, rest, *batch: jax.shard_map(shared, mesh=mesh, in_specs=(whole, whole) + (share,)*len(batch), out_specs=whole, check_vma=False)(params, rest, *batch)
+    return jax.shard_map(shared, mesh=mesh, in_specs=(whole, whole, share, share, share, share), out_specs=whole, check_vma=False)
 
 # %% ../nbs/03_training.ipynb #03-027
 def average_decay(i, exponent): # step, counted from 0
@@ -174,7 +175,7 @@ def train_steps(state:State, start, stop, images, labels, key, *, graph, recipe,
         return state, carry[1].at[i - start].set(value)
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every)))
 
-# %% ../nbs/03_training.ipynb #03-034
+# %% ../nbs/03_training.ipynb #03-037
 @partial(jax.jit, static_argnames=("graph", "recipe"))
 def held_out_loss(average, rest, images, labels, *, graph, recipe):
     "The loss on held-out pictures, each used with several noises, 256 in all."
@@ -182,7 +183,7 @@ def held_out_loss(average, rest, images, labels, *, graph, recipe):
     t, eps = draw_noise(recipe.process, jax.random.key(0), images[i])
     return objective(average, rest, images[i], None if labels is None else labels[i], t, eps, graph, recipe)[0]
 
-# %% ../nbs/03_training.ipynb #03-036
+# %% ../nbs/03_training.ipynb #03-039
 @dataclass
 class Run:
     "A trained network and all that is known of its training."
@@ -201,12 +202,12 @@ class Run:
         "How many labels the network knows; None if it takes none."
         return self.info["classes"]
 
-# %% ../nbs/03_training.ipynb #03-038
+# %% ../nbs/03_training.ipynb #03-041
 def model_state(model:nnx.Module) -> dict: # name -> array
     "A network's numbers by name; the state of random generators is left out."
     return flatten_dict(nnx.to_pure_dict(nnx.split(model, nnx.RngState, ...)[2]), sep=".")
 
-# %% ../nbs/03_training.ipynb #03-039
+# %% ../nbs/03_training.ipynb #03-042
 def own(v) -> bool:
     "Is this entry of a recipe the user's own, and not plain data?"
     return callable(v) or isinstance(v, (Schedule, optax.GradientTransformation))
@@ -218,7 +219,7 @@ def claim(path, argument:str="path") -> Path:
     check(not (path/"run.json").exists(), argument, f"{str(path)!r}, which already holds a run", "a folder without one")
     return path
 
-# %% ../nbs/03_training.ipynb #03-040
+# %% ../nbs/03_training.ipynb #03-043
 @patch
 def save(self:Run, path): # folder, made if it is missing; refused if it holds a run
     "Save a run for `load`."
@@ -234,7 +235,7 @@ def save(self:Run, path): # folder, made if it is missing; refused if it holds a
                         "held_out.safetensors": lambda f: f.write_bytes(to_bytes(held)), "run.json": lambda f: f.write_text(text)}.items():
         write(path/f".{name}"), os.replace(path/f".{name}", path/name)
 
-# %% ../nbs/03_training.ipynb #03-042
+# %% ../nbs/03_training.ipynb #03-045
 def unet_for(recipe:Recipe, channels:int, classes:int|None):
     "How to make the U-Net of a recipe for pictures with so many channels."
     return partial(UNet, channels, channels, classes=classes, dtype=recipe.dtype, **recipe.net)
@@ -248,14 +249,14 @@ def with_weights(model:nnx.Module, weights:dict, path):
     nnx.replace_by_pure_dict(rest, unflatten_dict({k: jnp.asarray(v) for k, v in weights.items()}, sep="."))
     return nnx.merge(graph, rng, rest)
 
-# %% ../nbs/03_training.ipynb #03-043
+# %% ../nbs/03_training.ipynb #03-046
 def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures
     "The three files of a run."
     check((path/"run.json").is_file(), "path", f"{str(path)!r}, which holds no run", "a folder that `run.save` has written")
     try: return json.loads((path/"run.json").read_text()), load_file(path/"model.safetensors"), load_file(path/"held_out.safetensors")
     except (OSError, ValueError, SafetensorError) as e: raise ValueError(f"path: got {str(path)!r}, a damaged run ({e}), but takes a folder that `run.save` has written") from None
 
-# %% ../nbs/03_training.ipynb #03-044
+# %% ../nbs/03_training.ipynb #03-047
 def load(path=None,            # folder; None: the digits model that comes with the package
          *, model:nnx.Module=None, # your own network, if the run has one
          **recipe              # entries of the recipe that were functions of your own
@@ -275,7 +276,7 @@ def load(path=None,            # folder; None: the digits model that comes with 
     labels = held.get("labels")
     return Run(with_weights(model, weights, path), recipe, history, (jnp.asarray(held["images"]), None if labels is None else jnp.asarray(labels)), info)
 
-# %% ../nbs/03_training.ipynb #03-046
+# %% ../nbs/03_training.ipynb #03-049
 @contextmanager
 def ctrl_c():
     "An event that is set by the first Ctrl-C; the second one interrupts as usual."
@@ -285,7 +286,7 @@ def ctrl_c():
     try: yield pressed
     finally: signal.signal(signal.SIGINT, usual)
 
-# %% ../nbs/03_training.ipynb #03-047
+# %% ../nbs/03_training.ipynb #03-050
 def smooth(loss, decay:float=.99):
     "The running average of a loss that starts at its first value."
     return np.array(list(accumulate(loss, lambda mean, value: decay*mean + (1 - decay)*value)), np.float32)
@@ -295,7 +296,7 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
     ends = np.minimum(log_every*(1 + np.arange(len(test))), len(loss))
     return {"step": np.arange(len(loss)), "loss": np.array(loss, np.float32), "loss_ema": smooth(loss), "test_step": ends, "test_loss": np.array(test, np.float32)}
 
-# %% ../nbs/03_training.ipynb #03-048
+# %% ../nbs/03_training.ipynb #03-051
 def fit(model:nnx.Module, recipe:Recipe,
         data:tuple,       # as split returns it, in the network's range
         classes:int|None, # how many labels there are
@@ -319,13 +320,13 @@ def fit(model:nnx.Module, recipe:Recipe,
         test.append(float(held_out_loss(*learned, test_images, test_labels, **static)))
         yield losses, test, nnx.merge(graph, *learned)
 
-# %% ../nbs/03_training.ipynb #03-049
+# %% ../nbs/03_training.ipynb #03-052
 def check_finite(losses:list, start:int):
     "Stop a run that has lost its way."
     bad = np.flatnonzero(~np.isfinite(losses[start:]))
     if len(bad): raise FloatingPointError(f"loss: became {losses[start + bad[0]]} at step {start + bad[0]}; try a lower learning rate, or clip the gradient")
 
-# %% ../nbs/03_training.ipynb #03-051
+# %% ../nbs/03_training.ipynb #03-054
 def keep_compiled(folder=None # None: in the user's folder for caches
                  ) -> str: # where they are kept
     "Keep compiled programs on disk, so that the next process starts quickly."
@@ -334,15 +335,15 @@ def keep_compiled(folder=None # None: in the user's folder for caches
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.) # small programs, too: there are many
     return jax.config.jax_compilation_cache_dir
 
-# %% ../nbs/03_training.ipynb #03-053
+# %% ../nbs/03_training.ipynb #03-056
 def prepare(images, labels, model, recipe:Recipe, seed:int):
     "Network, data and what is known of them, checked before anything long begins."
     images, labels = as_images(images), None if labels is None else as_labels(labels, len(images))
     counts = None if labels is None else np.bincount(np.asarray(labels)).tolist()
     classes = None if labels is None else len(counts)
-    check(model is None or isinstance(model, Run) or recipe.dtype == "float32", "dtype", repr(recipe.dtype), "nothing where you bring your own network: it knows in which type it computes")
     info = dict(shape=list(images.shape[1:]), classes=classes, label_counts=counts, seed=seed, data=zlib.crc32(np.asarray(images).tobytes()), own_net=model is not None)
     check(model is None or isinstance(model, (nnx.Module, Run)), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
+    check(model is None or recipe.dtype == (model.recipe.dtype if isinstance(model, Run) else "float32"), "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
     if isinstance(model, Run):
         check(model.classes == classes, "labels", f"{classes or 'no'} classes", f"those of the run that goes on: {model.classes or 'none'}")
         info["own_net"], model = model.info["own_net"], model.model
@@ -356,7 +357,7 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
     check(got == x.shape, "model", f"output of shape {got} for pictures of shape {x.shape}", "a network whose output has the shape of its input")
     return model, images, labels, info
 
-# %% ../nbs/03_training.ipynb #03-054
+# %% ../nbs/03_training.ipynb #03-057
 @delegates(Recipe, keep=True)
 def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
           labels=None,         # `[N]` integers from 0, or None
@@ -385,7 +386,7 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     if out is not None: run.save(out)
     return run
 
-# %% ../nbs/03_training.ipynb #03-055
+# %% ../nbs/03_training.ipynb #03-058
 def finished(out, recipe:Recipe, info:dict, model) -> Run:
     "The run in folder `out`, if it was made with this recipe from these pictures."
     mine = {f.name: getattr(recipe, f.name) for f in fields(Recipe) if own(getattr(recipe, f.name))}
@@ -394,7 +395,7 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run:
     check(len(run.history["loss"]) == recipe.steps, "out", f"{str(out)!r}, whose run was stopped at step {len(run.history['loss'])}", "a finished run (or train it further: `train(..., model=load(out))`)")
     return run
 
-# %% ../nbs/03_training.ipynb #03-057
+# %% ../nbs/03_training.ipynb #03-060
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
                  *, preset="default",# "default", "tutorial", or a Recipe
                  steps:int=None,     # training steps; None: the preset's

@@ -10,7 +10,7 @@ import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 import unetdiff.sampling # gives runs their `plan`, `sample` and `reconstruct`
 from .data import from_range, show_images, to_range
-from .diffusion import per_image
+from .diffusion import forward
 from .training import Run
 
 # %% ../nbs/05_viz.ipynb #05-009
@@ -68,8 +68,7 @@ def forward_path(self:Run,
     x_0 = to_range(jnp.asarray(image), *self.recipe.pixel_range)
     eps = jax.random.normal(jax.random.key(seed), x_0.shape)
     schedule, t = self.recipe.process.schedule, np.linspace(0, 1, frames)
-    weight = lambda v: per_image(jnp.asarray(v, jnp.float32), x_0[None])
-    x_t = weight(schedule.alpha(t))*x_0 + weight(schedule.sigma(t))*eps
+    x_t = forward(schedule, x_0[None], jnp.asarray(t, jnp.float32), eps[None])
     return t, from_range(x_t, *self.recipe.pixel_range)
 
 # %% ../nbs/05_viz.ipynb #05-026
@@ -81,6 +80,7 @@ def reverse_path(self:Run,
                  **kwargs             # as in run.reconstruct
                 ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
     "The sampler's way from the noised picture to a clean one, at some of its points; further arguments as in `run.reconstruct`."
+    kwargs = dict(steps=max(frames - 1, self.recipe.sample_steps)) | kwargs
     path = self.reconstruct(jnp.asarray(image)[None], label, path=True, **kwargs)[:, 0]
     t = np.asarray(self.plan(*map(kwargs.get, ("steps", "sampler", "spacing", "guidance"))).at.t)
     at = np.linspace(0, len(path) - 1, min(frames, len(path))).round().astype(int)
