@@ -308,8 +308,8 @@ def fit(model:nnx.Module, recipe:Recipe,
     optimizer = choose(optimizers, recipe.optimizer, "optimizer")
     if not isinstance(optimizer, optax.GradientTransformation): optimizer = optimizer(recipe.steps)
     static, everywhere = dict(graph=graph, recipe=recipe), NamedSharding(mesh, PartitionSpec())
-    start = jax.jit(lambda params, rest: State(*jax.tree.map(jnp.copy, (params, params, optimizer.init(params), rest))), out_shardings=everywhere)
-    state, (images, labels, key) = start(params, rest), jax.device_put((images, labels, jax.random.key(seed)), everywhere)
+    params, rest, images, labels, key = jax.device_put((params, rest, images, labels, jax.random.key(seed)), everywhere)
+    state = jax.jit(lambda params, rest: State(*jax.tree.map(jnp.copy, (params, params, optimizer.init(params), rest))))(params, rest)
     losses, test = [], []
     for start in range(0, recipe.steps, recipe.log_every):
         stop = min(start + recipe.log_every, recipe.steps)
