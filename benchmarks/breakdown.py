@@ -1,6 +1,6 @@
-"""Where a training step spends its time on one core: diffusers' architecture from this project's parts, 8 x 8 pictures, 64 at a time.
+"""Where a training step spends its time on one core: diffusers' architecture from this project's parts, 8 x 8 pictures, 64 at a time, and 28 x 28, 16.
 
-    python benchmarks/profile.py
+    python benchmarks/breakdown.py
 """
 import collections
 import gzip
@@ -21,19 +21,20 @@ from flax import nnx
 import nets
 import unetdiff.unet as U
 from common import save
-from unetdiff import digits
+from training import pictures
 from unetdiff.training import Recipe, State, mesh_for, train_steps
 
-batch, steps = 64, 10
+batches = {8: 64, 28: 16}
 kinds = {"convolutions: sixteen products": r"winograd.*dot_general|winograd.*transpose$", "convolutions: mixing patches and kernels": "winograd", "attention": "bihd|bhij|softmax|reduce_max",
          "other products, and sums written as products": "dot_general|transpose$"}
 
 
-def main():
+def breakdown(size, steps=10):
     "Compile, run under JAX's profiler, add up the kernels by the operation that they end in."
     graph, params, rest = nnx.split(U.init(lambda rngs: nets.SameShape(nnx.Rngs(0))), nnx.Param, ...)
+    batch = batches[size]
     optimizer, recipe = optax.adamw(1e-3), Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)
-    state, x, key = State(params, jax.tree.map(jnp.copy, params), optimizer.init(params), rest), jnp.asarray(digits()[0])*2 - 1, jax.random.key(0)
+    state, x, key = State(params, jax.tree.map(jnp.copy, params), optimizer.init(params), rest), jnp.asarray(pictures(size))*2 - 1, jax.random.key(0)
     program = train_steps.lower(state, 0, steps, x, None, key, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh_for(batch)).compile()
     state, _ = jax.block_until_ready(program(state, 0, steps, x, None, key))
     names = {m[1]: m[2] for m in re.finditer(r"%?([\w.\-]+) = .*?op_name=\"([^\"]*)\"", program.as_text()) if "while" not in m[1]}
@@ -49,7 +50,8 @@ def main():
         if e.get("ph") == "X" and e["name"] in names:
             spent[next((kind for kind, words in kinds.items() if re.search(words, names[e["name"]])), "everything else: norms, activations, optimizer")] += e["dur"]/1000/steps
     total = sum(spent.values())
-    save("profile", [dict(name=kind, milliseconds=ms, share=ms/total) for kind, ms in spent.most_common()])
+    save(f"breakdown_{size}", [dict(name=kind, milliseconds=ms, share=ms/total) for kind, ms in spent.most_common()])
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    for size in batches: breakdown(size)
