@@ -61,7 +61,7 @@ def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 i
                 titles:list|None=None,      # one short text per picture
                 size:float=1.,              # inches per picture
                 interpolation:str|None=None # as in plt.imshow; "gaussian" blurs the pixels' edges
-               ) -> "matplotlib.figure.Figure":
+               ): # matplotlib figure
     "Draw pictures in a grid, all on the same grey scale."
     import matplotlib.pyplot as plt # here, because it takes a while and training needs none
     x = np.clip(np.asarray(images), 0, 1)

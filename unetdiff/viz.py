@@ -15,7 +15,7 @@ from .training import Run
 
 # %% ../nbs/05_viz.ipynb #05-009
 @patch
-def plot_loss(self:Run) -> "matplotlib.figure.Figure":
+def plot_loss(self:Run): # matplotlib figure
     "The running average of the training loss and the held-out loss."
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
@@ -32,7 +32,7 @@ def plot_loss(self:Run) -> "matplotlib.figure.Figure":
 def plot_sheet(self:Run,
                rows:int=8, # pictures of each label; without labels, a square of rows x rows
                **kwargs    # as in run.sample
-              ) -> "matplotlib.figure.Figure": # the grid
+              ): # matplotlib figure, the grid
     "New samples, a column for each label; further arguments as in `run.sample`."
     cols = self.classes or rows
     label = None if self.classes is None else np.tile(np.arange(cols), rows)
@@ -44,7 +44,7 @@ def plot_samples(self:Run,
                  images:jax.Array|None=None, # `[n, H, W, C]` in [0, 1]; None: nine that were held back
                  labels:jax.Array|None=None, # their labels
                  **kwargs                    # as in run.reconstruct
-                ) -> "matplotlib.figure.Figure": # two rows
+                ): # matplotlib figure, two rows
     "Originals above; noised to the end and brought back, below; further arguments as in `run.reconstruct`."
     if images is None: images, labels = (None if v is None else v[:9] for v in self.held_out)
     back = self.reconstruct(images, labels, **kwargs)
@@ -94,7 +94,7 @@ def plot_forward_and_reverse(self:Run,
                              frames:int=9,              # pictures in a row, at most
                              seed:int=0,                # of the noise, on both roads
                              **kwargs                   # as in run.reconstruct
-                            ) -> "matplotlib.figure.Figure": # two rows
+                            ): # matplotlib figure, two rows
     "The road into noise above, the road back below; further arguments as in `run.reconstruct`."
     if image is None:
         images, labels = self.held_out
