@@ -6,12 +6,12 @@
 __all__ = ['check', 'whole', 'number', 'as_images', 'as_labels', 'show_images', 'digits', 'to_range', 'from_range', 'split',
            'draw_batch']
 
-# %% ../nbs/00_data.ipynb #00-003
+# %% ../nbs/00_data.ipynb #00-004
 import jax, jax.numpy as jnp, numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-# %% ../nbs/00_data.ipynb #00-006
+# %% ../nbs/00_data.ipynb #00-007
 def check(ok:bool,  # what has to hold
           name:str, # argument that is at fault
           got,      # what came
@@ -20,7 +20,7 @@ def check(ok:bool,  # what has to hold
     "Raise a `ValueError` of one sentence unless `ok`."
     if not ok: raise ValueError(f"{name}: got {got}, but takes {takes}")
 
-# %% ../nbs/00_data.ipynb #00-007
+# %% ../nbs/00_data.ipynb #00-008
 def whole(v, lowest:int=1) -> bool:
     "Is it a whole number from `lowest`?"
     return isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= lowest
@@ -29,7 +29,7 @@ def number(v, lowest:float=-np.inf) -> bool:
     "Is it a finite number from `lowest`?"
     return isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and bool(np.isfinite(v)) and v >= lowest
 
-# %% ../nbs/00_data.ipynb #00-009
+# %% ../nbs/00_data.ipynb #00-010
 def as_images(images # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
              ) -> np.ndarray: # float32 `[N, H, W, C]` in [0, 1]
     "Check pictures and bring them into the one form that is used everywhere."
@@ -44,7 +44,7 @@ def as_images(images # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
           f"float pixels from {x.min():g} to {x.max():g}", "float pixels in [0, 1]")
     return x if x.ndim == 4 else x[..., None]
 
-# %% ../nbs/00_data.ipynb #00-014
+# %% ../nbs/00_data.ipynb #00-015
 def as_labels(labels, # `[N]` integers from 0
               n:int   # number of pictures they belong to
              ) -> np.ndarray: # int32 `[N]`
@@ -55,7 +55,7 @@ def as_labels(labels, # `[N]` integers from 0
     check(y.min() >= 0, "labels", f"the value {y.min()}", "integers from 0")
     return y.astype(np.int32)
 
-# %% ../nbs/00_data.ipynb #00-018
+# %% ../nbs/00_data.ipynb #00-019
 def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 is black, 1 is white, the rest is clipped
                 cols:int|None=None,         # pictures in a row; all in one row if None
                 titles:list|None=None,      # one short text per picture
@@ -78,7 +78,7 @@ def show_images(images,                     # `[N, H, W, C]` or `[N, H, W]`; 0 i
     plt.close(fig)
     return fig
 
-# %% ../nbs/00_data.ipynb #00-023
+# %% ../nbs/00_data.ipynb #00-024
 def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
           ) -> tuple[jax.Array, jax.Array]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
     "scikit-learn's handwritten digits and their labels."
@@ -89,7 +89,7 @@ def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
     images, labels = data.images[keep] / 16, data.target[keep]
     return jnp.asarray(as_images(images)), jnp.asarray(as_labels(labels, len(labels)))
 
-# %% ../nbs/00_data.ipynb #00-029
+# %% ../nbs/00_data.ipynb #00-030
 def to_range(images,       # in [0, 1]
              lo:float=-1., # black, as the network sees it
              hi:float=1.   # white
@@ -97,7 +97,7 @@ def to_range(images,       # in [0, 1]
     "Stretch [0, 1] to `[lo, hi]`."
     return lo + (hi - lo)*images
 
-# %% ../nbs/00_data.ipynb #00-030
+# %% ../nbs/00_data.ipynb #00-031
 def from_range(x,            # in [lo, hi]
                lo:float=-1., # black, as the network sees it
                hi:float=1.   # white
@@ -105,7 +105,7 @@ def from_range(x,            # in [lo, hi]
     "Squeeze `[lo, hi]` back to [0, 1], for show."
     return jnp.clip((x - lo)/(hi - lo), 0, 1)
 
-# %% ../nbs/00_data.ipynb #00-038
+# %% ../nbs/00_data.ipynb #00-039
 def split(images,                     # `[N, H, W, C]`, N >= 2
           labels:jax.Array|None=None, # `[N]` integers, or None
           test_size:float=.05,        # share that is held back
@@ -121,7 +121,7 @@ def split(images,                     # `[N, H, W, C]`, N >= 2
     part = lambda a, i: None if a is None else a[i]
     return images[train], images[test], part(labels, train), part(labels, test)
 
-# %% ../nbs/00_data.ipynb #00-044
+# %% ../nbs/00_data.ipynb #00-045
 def draw_batch(key,              # random key
                images,           # `[N, H, W, C]`
                labels:jax.Array|None=None,  # `[N]`, or None
