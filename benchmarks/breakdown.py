@@ -14,15 +14,11 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "1"
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 
 import jax
-import jax.numpy as jnp
 import optax
-from flax import nnx
 
 import nets
-import unetdiff.unet as U
 from common import save
 from training import pictures
-from unetdiff.training import Recipe, State, mesh_for, train_steps
 
 batches = {8: 64, 28: 16}
 kinds = {"convolutions: sixteen products": r"winograd.*dot_general|winograd.*transpose$", "convolutions: mixing patches and kernels": "winograd", "attention": "bihd|bhij|softmax|reduce_max",
@@ -31,18 +27,15 @@ kinds = {"convolutions: sixteen products": r"winograd.*dot_general|winograd.*tra
 
 def breakdown(size, steps=10):
     "Compile, run under JAX's profiler, add up the kernels by the operation that they end in."
-    graph, params, rest = nnx.split(U.init(lambda rngs: nets.SameShape(nnx.Rngs(0))), nnx.Param, ...)
-    batch = batches[size]
-    optimizer, recipe = optax.adamw(1e-3), Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)
-    state, x, key = State(params, jax.tree.map(jnp.copy, params), optimizer.init(params), rest), jnp.asarray(pictures(size))*2 - 1, jax.random.key(0)
-    program = train_steps.lower(state, 0, steps, x, None, key, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh_for(batch)).compile()
-    state, _ = jax.block_until_ready(program(state, 0, steps, x, None, key))
+    _, state, (train, args) = nets.trainer(nets.SameShape, nets.noise_recipe(batches[size], steps), optax.adamw(1e-3), pictures(size)*2 - 1)
+    program = train.func.lower(state, *args, **train.keywords).compile()
+    state, _ = jax.block_until_ready(program(state, *args))
     names = {m[1]: m[2] for m in re.finditer(r"%?([\w.\-]+) = .*?op_name=\"([^\"]*)\"", program.as_text()) if "while" not in m[1]}
     with tempfile.TemporaryDirectory() as folder:
         options = jax.profiler.ProfileOptions()
         options.host_tracer_level, options.python_tracer_level = 3, 0
         jax.profiler.start_trace(folder, profiler_options=options)
-        jax.block_until_ready(program(state, 0, steps, x, None, key))
+        jax.block_until_ready(program(state, *args))
         jax.profiler.stop_trace()
         events = json.loads(gzip.open(next(Path(folder).rglob("*.trace.json.gz"))).read())["traceEvents"]
     spent = collections.Counter()

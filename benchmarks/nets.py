@@ -1,10 +1,15 @@
-"""The U-Net that diffusers builds for small pictures, layer for layer, from this project's parts; and the PyTorch rivals themselves."""
+"""The U-Net that diffusers builds for small pictures, layer for layer, from this project's parts; the PyTorch rivals themselves; and how each is trained."""
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
-from unetdiff.unet import conv, conv3x3, sinusoidal, taps, upsample
+import unetdiff.unet
+from unetdiff.training import Recipe, State, mesh_for, train_steps
+from unetdiff.unet import conv, init, sinusoidal, taps, upsample
 
 widths, groups, head = (32, 64), 8, 8  # width of each level, groups of a norm, width of an attention head
 
@@ -93,6 +98,21 @@ class SameShape(nnx.Module):
         return self.head(nnx.silu(self.norm(h)))
 
 
+def noise_recipe(batch, steps):
+    "The rivals' way: predict the noise of a linear schedule, all times alike, no average."
+    return Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)
+
+
+def trainer(build, recipe, optimizer, x):
+    "How `train` starts: the model, the state and data on all devices, and `recipe.log_every` steps as a function of the state."
+    graph, params, rest = nnx.split(init(build), nnx.Param, ...)
+    mesh = mesh_for(recipe.batch_size)
+    placed = jax.device_put((State(params, params, optimizer.init(params), rest), x, jax.random.key(0)), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    state, x, key = jax.tree.map(jnp.copy, placed)
+    steps = partial(train_steps, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh)
+    return nnx.merge(graph, params, rest), state, (steps, (0, recipe.log_every, x, None, key))
+
+
 def torch_net(name, size):
     "A rival: (its network, how to call it)."
     if name == "diffusers":
@@ -103,6 +123,28 @@ def torch_net(name, size):
     from denoising_diffusion_pytorch import Unet
     net = Unet(dim=widths[0], dim_mults=(1, 2), channels=1)
     return net, net
+
+
+def torch_abar():
+    "The rest of the signal at each of the linear schedule's thousand times."
+    import torch
+    return torch.cumprod(1 - torch.linspace(1e-4, .02, 1000), 0)
+
+
+def torch_step(net, call, x, batch):
+    "One training step as PyTorch users write it, as a function; x are pictures [N, H, W, 1] in [0, 1]."
+    import torch
+    x, abar = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)*2 - 1), torch_abar()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    def step():
+        x_0, t = x[torch.randint(len(x), (batch,))], torch.randint(1000, (batch,))
+        eps, a = torch.randn_like(x_0), abar[t][:, None, None, None]
+        loss = ((call(a.sqrt()*x_0 + (1 - a).sqrt()*eps, t) - eps)**2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+    return step
 
 
 def direct_operations(model, size):
@@ -123,18 +165,21 @@ def direct_operations(model, size):
             else: total += sum(count(getattr(p, "jaxpr", p)) for p in e.params.values() if hasattr(getattr(p, "jaxpr", p), "eqns"))
         return total
     graph, state = nnx.split(model)
-    import unetdiff.unet
     ours, unetdiff.unet.conv_cpu = unetdiff.unet.conv_cpu, unetdiff.unet.conv_xla
     try: jaxpr = jax.jit(lambda x, t: nnx.merge(graph, state)(x, t)).trace(jnp.zeros((1, size, size, 1)), jnp.zeros(1)).jaxpr
     finally: unetdiff.unet.conv_cpu = ours
     return count(jaxpr.jaxpr)
 
 
-def ddim(predict_noise, x, abar, steps):
-    "DDIM from pure noise, for a PyTorch network that predicts the noise."
+def torch_samples(call, steps=20, batches=16):
+    "1024 pictures by DDIM from pure noise, 64 at a time, for a PyTorch network that predicts the noise."
+    import torch
+    abar = torch_abar()
     at = [round(i*(len(abar) - 1)/(steps - 1)) for i in reversed(range(steps))]
-    for i, t in enumerate(at):
-        a, b = abar[t], abar[at[i + 1]] if i + 1 < steps else abar[0]*0 + 1
-        eps = predict_noise(x, t)
-        x = b.sqrt()*((x - (1 - a).sqrt()*eps)/a.sqrt()).clamp(-1, 1) + (1 - b).sqrt()*eps
-    return x
+    def draw(x):
+        for i, t in enumerate(at):
+            a, b = abar[t], abar[at[i + 1]] if i + 1 < steps else abar[0]*0 + 1
+            eps = call(x, torch.full((len(x),), t))
+            x = b.sqrt()*((x - (1 - a).sqrt()*eps)/a.sqrt()).clamp(-1, 1) + (1 - b).sqrt()*eps
+        return x
+    with torch.no_grad(): return torch.cat([draw(torch.randn(64, 1, 8, 8)) for _ in range(batches)])

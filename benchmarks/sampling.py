@@ -24,8 +24,7 @@ def ours(name):
         drawn = run.sample(1024, asked, **walks[name]).block_until_ready()
         return drawn, time.perf_counter() - start
     drawn, seconds = draw()
-    plan = run.plan(*(walks[name].get(k) for k in ("steps", "sampler", "spacing", "guidance")))
-    evaluations = (len(plan.at.t) - 1)*(2 if plan.guidance != 1 else 1)
+    evaluations = run.evaluations(walks[name].get("steps"), walks[name].get("guidance"))
     train = unetdiff.data.split(real, labels, run.recipe.test_size)[0]
     serve(dict(evaluations=evaluations, first=seconds) | quality(drawn, asked, real, train), lambda: draw()[1])
 
@@ -36,12 +35,10 @@ def theirs(name):
     import nets
     from common import cores
     torch.set_num_threads(len(cores()))
-    net, call = nets.torch_net(name, 8)
-    abar = torch.cumprod(1 - torch.linspace(1e-4, .02, 1000), 0)
-    @torch.no_grad()
+    _, call = nets.torch_net(name, 8)
     def work():
         start = time.perf_counter()
-        for _ in range(16): nets.ddim(lambda x, t: call(x, torch.full((len(x),), t)), torch.randn(64, 1, 8, 8), abar, 20)
+        nets.torch_samples(call)
         return time.perf_counter() - start
     serve(dict(evaluations=20), work)
 

@@ -5,12 +5,11 @@
 import collections
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
-from common import save
+from common import cold, save
 
 
 def worker(start, folder):
@@ -42,23 +41,17 @@ def worker(start, folder):
     return dict(imported=imported, first_step=at[0], sample_64=time.time() - before, compile_step=spent["train_steps"], compile_sampler=spent["sample_batch"])
 
 
-def cold(folder):
-    "In a process of its own."
-    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--worker", str(time.time()), folder], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main():
     "Five starts of each kind, in turn; medians."
     with tempfile.TemporaryDirectory() as folder:
-        cold(folder)
+        cold(__file__, folder)
         times = {"nothing kept": [], "programs kept": []}
         for _ in range(5):
-            times["nothing kept"].append(cold(""))
-            times["programs kept"].append(cold(folder))
+            times["nothing kept"].append(cold(__file__, ""))
+            times["programs kept"].append(cold(__file__, folder))
     save("start", [dict(name=name, **{k: statistics.median(t[k] for t in each) for k in each[0]}) for name, each in times.items()])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(float(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")))
+    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(float(sys.argv[2]), sys.argv[3])))
     else: main()

@@ -32,45 +32,30 @@ def pictures(size):
 
 def jax_worker(name, size, batch):
     "Train with `train_steps`, as `train` does."
-    import jax, jax.numpy as jnp, optax
-    from flax import nnx
-    import nets, unetdiff, unetdiff.unet as U
-    from unetdiff.training import Recipe, State, mesh_for, train_steps
+    import optax
+    import nets, unetdiff.unet as U
     if name == "unetdiff_plain": U.conv_cpu = U.conv_xla
-    build = (lambda: U.UNet(1, 1, 28, mults=(1, 2), attend=(), rngs=nnx.Rngs(0))) if name == "unetdiff_own" else (lambda: nets.SameShape(nnx.Rngs(0)))
-    graph, params, rest = nnx.split(U.init(lambda rngs: build()), nnx.Param, ...)
     steps = 2 if name == "unetdiff_plain" else max(2, 2400//batch*64//size**2)
-    optimizer, recipe = optax.adamw(1e-3), Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)
-    state = [State(params, jax.tree.map(jnp.copy, params), optimizer.init(params), rest)]
-    x = jnp.asarray(pictures(size))*2 - 1
+    build = (lambda rngs: U.UNet(1, 1, 28, mults=(1, 2), attend=(), rngs=rngs)) if name == "unetdiff_own" else nets.SameShape
+    model, state, (train, args) = nets.trainer(build, nets.noise_recipe(batch, steps), optax.adamw(1e-3), pictures(size)*2 - 1)
     def work():
+        nonlocal state
         start = time.perf_counter()
-        state[0], loss = train_steps(state[0], 0, steps, x, None, jax.random.key(0), graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh_for(batch))
+        state, loss = train(state, *args)
         loss.block_until_ready()
         return batch*steps/(time.perf_counter() - start)
     work()  # compiles
-    ready = dict(parameters=sum(p.size for p in jax.tree.leaves(params)), operations=3*nets.direct_operations(nnx.merge(graph, *nnx.split(U.init(lambda rngs: build()), nnx.Param, ...)[1:]), size))
-    serve(ready, work)
+    serve(dict(parameters=U.count_params(model), operations=3*nets.direct_operations(model, size)), work)
 
 
 def torch_worker(name, size, batch):
     "Train as PyTorch users do."
-    import numpy as np, torch
+    import torch
     import nets
     torch.manual_seed(0)
     torch.set_num_threads(len(cores()))
     net, call = nets.torch_net(name, size)
-    x = torch.tensor(np.asarray(pictures(size)).transpose(0, 3, 1, 2)*2 - 1)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    abar = torch.cumprod(1 - torch.linspace(1e-4, .02, 1000), 0)
-    def step():
-        x_0, t = x[torch.randint(len(x), (batch,))], torch.randint(1000, (batch,))
-        eps, a = torch.randn_like(x_0), abar[t][:, None, None, None]
-        loss = ((call(a.sqrt()*x_0 + (1 - a).sqrt()*eps, t) - eps)**2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
+    step = nets.torch_step(net, call, pictures(size), batch)
     steps = max(2, 600//batch*64//size**2)
     def work():
         start = time.perf_counter()

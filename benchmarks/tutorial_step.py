@@ -10,27 +10,19 @@ from common import Worker, race, save, serve
 
 def worker(way):
     "Train the tutorial preset's network, two steps a round."
-    import jax, jax.numpy as jnp
-    from flax import nnx
-    import unetdiff, unetdiff.unet as U
-    from unetdiff.training import State, clipped_adamw, mesh_for, presets, replace, train_steps, unet_for
+    import nets, unetdiff, unetdiff.unet as U
+    from unetdiff.training import clipped_adamw, presets, replace, unet_for
     if way == "plain": U.conv_cpu = U.conv_xla
-    steps = 2
-    recipe = replace(presets["tutorial"], penalty=0., batch_size=160, log_every=steps)
-    optimizer = clipped_adamw(5001)
-    graph, params, rest = nnx.split(U.init(unet_for(recipe, 1, None)), nnx.Param, ...)
-    state = [State(params, jax.tree.map(jnp.copy, params), optimizer.init(params), rest)]
-    mesh = mesh_for(recipe.batch_size)
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    state, x = [jax.device_put(state[0], everywhere)], jax.device_put(jnp.asarray(unetdiff.digits(1)[0]), everywhere)
+    recipe = replace(presets["tutorial"], penalty=0., batch_size=160, log_every=2)
+    model, state, (train, args) = nets.trainer(unet_for(recipe, 1, None), recipe, clipped_adamw(5001), unetdiff.digits(1)[0])
     def work():
+        nonlocal state
         start = time.perf_counter()
-        state[0], loss = train_steps(state[0], 0, steps, x, None, jax.random.key(0), graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh)
+        state, loss = train(state, *args)
         loss.block_until_ready()
-        return (time.perf_counter() - start)/steps
-    start = time.perf_counter()
+        return (time.perf_counter() - start)/recipe.log_every
     work()  # compiles
-    serve(dict(parameters=sum(p.size for p in jax.tree.leaves(params)), first=time.perf_counter() - start), work)
+    serve(dict(parameters=U.count_params(model)), work)
 
 
 def main():
