@@ -57,7 +57,7 @@ class Recipe:
     net: dict = field(default_factory=lambda: dict(features=32, mults=(1,), attend=()), hash=False) # arguments of `UNet`
     schedule: str|Callable = "log_linear" # a name in `schedules`, or a `Schedule`
     prediction: str|Callable = "v"        # a name in `predictions`, or a function like those
-    weighting: str|Callable = "uniform"   # a name in `weightings`, or a function of log-SNR
+    weighting: str|Callable = "uniform"   # a name in `weightings`, or a function like those
     times: str|Callable = "lognormal"     # a name in `times`, or a function like those
     dtype: str = "float32"                # in which the network computes; "bfloat16" on an accelerator
     sigma_data: float = .75               # standard deviation of the pictures in `pixel_range`
@@ -74,7 +74,7 @@ class Recipe:
     sample_steps: int = 6                 # solver steps
     spacing: str|Callable = "karras_coarse" # a name in `spacings`, or a function like those
     guidance: float = 1.1                 # 1: the labels' plain effect; not used where there are none
-    clip: bool = True                     # keep each estimate of the picture within `pixel_range`
+    limit: str|Callable = "clip"          # a name in `limits`: how each estimate of the picture is kept within `pixel_range`
 
     def __post_init__(self): check_recipe(self)
 
@@ -100,7 +100,7 @@ presets = {"default": Recipe(),
            "tutorial": Recipe(net=dict(features=64, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", times="early_first", penalty=.02,
                               optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None,
-                              sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., clip=False)}
+                              sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., limit="none")}
 
 # %% ../nbs/03_training.ipynb #03-021
 class State(NamedTuple):

@@ -6,6 +6,7 @@
 __all__ = ['name_rows']
 
 # %% ../nbs/05_viz.ipynb #05-004
+from inspect import signature
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 import unetdiff.sampling # gives runs their `plan`, `sample` and `reconstruct`
@@ -82,7 +83,7 @@ def reverse_path(self:Run,
     "The sampler's way from the noised picture to a clean one, at some of its points; further arguments as in `run.reconstruct`."
     kwargs = dict(steps=max(frames - 1, self.recipe.sample_steps)) | kwargs
     path = self.reconstruct(jnp.asarray(image)[None], label, path=True, **kwargs)[:, 0]
-    t = np.asarray(self.plan(*map(kwargs.get, ("steps", "sampler", "spacing", "guidance"))).at.t)
+    t = np.asarray(self.plan(**{k: v for k, v in kwargs.items() if k in signature(self.plan).parameters}).at.t)
     at = np.linspace(0, len(path) - 1, min(frames, len(path))).round().astype(int)
     return t[at], path[at]
 
