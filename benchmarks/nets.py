@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 
 import unetdiff.unet
-from unetdiff.training import Recipe, State, mesh_for, train_steps
+from unetdiff.training import Recipe, first_state, mesh_for, train_steps
 from unetdiff.unet import conv, init, sinusoidal, taps, upsample
 
 widths, groups, head = (32, 64), 8, 8  # width of each level, groups of a norm, width of an attention head
@@ -107,7 +107,7 @@ def trainer(build, recipe, optimizer, x):
     "How `train` starts: the model, the state and data on all devices, and `recipe.log_every` steps as a function of the state."
     graph, params, rest = nnx.split(init(build), nnx.Param, ...)
     mesh = mesh_for(recipe.batch_size)
-    placed = jax.device_put((State(params, params, optimizer.init(params), rest), x, jax.random.key(0)), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    placed = jax.device_put((first_state(params, rest, recipe, optimizer), x, jax.random.key(0)), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
     state, x, key = jax.tree.map(jnp.copy, placed)
     steps = partial(train_steps, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh)
     return nnx.merge(graph, params, rest), state, (steps, (0, recipe.log_every, x, None, key))

@@ -15,16 +15,15 @@ walks = {"default": {}, "ancestral": dict(sampler="ddpm", steps=1000, spacing="u
 def ours(name):
     "The model that comes with the package, and what its pictures are worth."
     import numpy as np, unetdiff
-    from unetdiff.metrics import quality
-    run, (real, labels) = unetdiff.load(), unetdiff.digits()
-    asked = np.random.default_rng(0).choice(np.asarray(labels), 1024)
+    from unetdiff.metrics import like_real, quality
+    run, (real, labels), asked = unetdiff.load(), unetdiff.digits(), like_real(1024)
     run.sample(64, asked[:64], **walks[name]).block_until_ready()
     def draw():
         start = time.perf_counter()
         drawn = run.sample(1024, asked, **walks[name]).block_until_ready()
         return drawn, time.perf_counter() - start
     drawn, seconds = draw()
-    evaluations = run.evaluations(walks[name].get("steps"), walks[name].get("guidance"))
+    evaluations = run.evaluations(**walks[name])
     train = unetdiff.data.split(real, labels, run.recipe.test_size)[0]
     serve(dict(evaluations=evaluations, first=seconds) | quality(drawn, asked, real, train), lambda: draw()[1])
 

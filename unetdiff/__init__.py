@@ -1,7 +1,7 @@
 """Learn and train U-Net diffusion models in JAX. Nothing heavy is imported before a public name is first used."""
 __version__ = "0.1.0"
 
-_modules = ["training", "sampling", "viz", "metrics"] # loaded together, so that a run always has all its methods
+_modules = ["training", "sampling", "viz", "metrics", "likelihood"] # loaded together, so that a run always has all its methods
 _names = {"train": "training", "train_digits": "training", "load": "training", "keep_compiled": "training", "presets": "training", "Recipe": "training", "Run": "training",
           "digits": "data", "show_images": "data", "UNet": "unet", "Process": "diffusion", "schedules": "diffusion", "samplers": "sampling"}
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['spacings', 'samplers', 'limits', 'Point', 'ratio_times', 'points', 'ddim', 'heun', 'dpmpp_2m', 'noise_for', 'move',
-           'sample_loop', 'churned', 'denoiser', 'within', 'dynamic', 'sample_batch', 'Plan', 'starting', 'mask_like',
+           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'mask_like',
            'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
@@ -134,29 +134,27 @@ def churned(spacing,         # a name in spacings, or a function like those
     return times
 
 # %% ../nbs/04_sampling.ipynb #04-040
-def denoiser(process:Process,        # what the network predicts
-             model,                  # (x_t, step, label) -> prediction
-             classes:int|None,       # number of labels
-             label,                  # `[B]` labels, None if the model takes none
-             guidance=1.,            # how far the label's effect is exaggerated
-             guided:bool=False,      # ask twice and exaggerate
-             interval:tuple|None=None # lowest and highest sigma/alpha at which to do so; None: everywhere
+def denoiser(process:Process, # what the network predicts
+             model,           # (x_t, step, label) -> prediction
+             classes:int|None, # number of labels
+             label,           # `[B]` labels, None if the model takes none
+             guidance=1.,     # how far the label's effect is exaggerated
+             interval=(0, np.inf) # lowest and highest sigma/alpha at which to do so
             ) -> Callable: # (x, t: Point) -> estimate of the clean picture
     "The network as samplers call it, with its label and guidance."
     def estimate(x, t):
-        ask = lambda x, *label: denoise(process, model, x, jnp.full(len(x), t.t), *label)
-        def once(): return ask(x) if label is None else ask(x, label)
-        def twice():
-            both = jnp.stack([jnp.full_like(label, classes), label], 1).reshape(-1) # each picture twice, side by side
-            x_0 = ask(x.repeat(2, 0), both).reshape(-1, 2, *x.shape[1:])
-            return (1 - guidance)*x_0[:, 0] + guidance*x_0[:, 1]
-        if not guided: return once()
-        return twice() if interval is None else jax.lax.cond(within(t, interval), twice, once)
+        ask = lambda *label: denoise(process, model, x, jnp.full(len(x), t.t), *label)
+        if label is None: return ask()
+        questions = asked(t, guidance, interval)
+        w = jnp.where(questions == 2, guidance, 1.)
+        with_label = lambda i, x_0: x_0 + jnp.where(i == 0, w, 1 - w)*ask(jnp.where(i == 0, label, classes))
+        return jax.lax.fori_loop(0, questions, with_label, jnp.zeros_like(x))
     return estimate
 
-def within(t:Point, interval:tuple):
-    "Is the ratio of noise to signal inside?"
-    return (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
+def asked(t:Point, guidance, interval):
+    "How many questions guidance takes there: with the label, and perhaps without."
+    inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
+    return 1 + (inside & (guidance != 1))
 
 # %% ../nbs/04_sampling.ipynb #04-042
 def dynamic(x_0, lo, hi, share=.995):
@@ -169,12 +167,12 @@ def dynamic(x_0, lo, hi, share=.995):
 limits = {"none": lambda x_0, lo, hi: x_0, "clip": jnp.clip, "dynamic": dynamic} # name: (x_0, black, white) -> x_0
 
 # %% ../nbs/04_sampling.ipynb #04-046
-@partial(jax.jit, static_argnames=("graph", "recipe", "rule", "limit", "classes", "guided", "path"))
-def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known, *, graph, recipe, rule, limit, classes, guided, path):
+@partial(jax.jit, static_argnames=("graph", "recipe", "rule", "limit", "classes", "path"))
+def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known, *, graph, recipe, rule, limit, classes, path):
     "Pictures number `i`, from `alpha x_0 + noise z` at the first point to the clean picture, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     if z is None: z = noise_for(keys, 2**20, x_0.shape)
-    guess = denoiser(recipe.process, nnx.merge(graph, state), classes, label, guidance, guided, interval)
+    guess = denoiser(recipe.process, nnx.merge(graph, state), classes, label, guidance, interval)
     def estimate(x, t):
         e = limit(guess(x, t), *recipe.pixel_range)
         return e if known is None else jnp.where(known, x_0, e)
@@ -204,7 +202,7 @@ class Plan(NamedTuple):
     rule: Callable
     at: Point
     guidance: float
-    interval: tuple|None
+    interval: tuple
     limit: Callable
 
 @patch
@@ -213,22 +211,23 @@ def plan(self:Run,
          sampler:str|Callable|None=None,  # a name in samplers, or a rule
          spacing:str|Callable|None=None,  # a name in spacings, or a function like those
          guidance:float|None=None,        # 1: the label's plain effect; above: exaggerated, at twice the cost
-         interval:tuple|None=None,        # lowest and highest sigma/alpha that are guided; None: all
+         interval:tuple|None=None,        # lowest and highest sigma/alpha that are guided; everywhere: (0, inf)
          limit:str|Callable|None=None,    # a name in limits, or a function like those
          start:float|None=None            # sigma/alpha at the first point; None: the spacing's
         ) -> Plan: # checked, ready to walk
     "Check what was asked for, and fill in the rest from the recipe."
     r = self.recipe
     steps = r.sample_steps if steps is None else steps
+    interval = r.interval if interval is None else interval
     if guidance is None: guidance = 1. if self.classes is None else r.guidance
     check(whole(steps), "steps", repr(steps), "a whole number from 1")
     check(number(guidance), "guidance", repr(guidance), "a number; 1 is none")
     check(guidance == 1 or self.classes is not None, "guidance", guidance, "1, for this network knows no labels")
-    check(interval is None or np.shape(interval) == (2,) and all(number(v, 0) for v in interval), "interval", repr(interval), "the lowest and the highest noise-to-signal ratio to guide at")
+    check(np.shape(interval) == (2,) and all(number(v, 0) or v == np.inf for v in interval), "interval", repr(interval), "the lowest and the highest noise-to-signal ratio to guide at")
     space = choose(spacings, spacing or r.spacing, "spacing")
     return Plan(choose(samplers, sampler or r.sampler, "sampler"),
                 points(r.process.schedule, starting(start, space(r.process.schedule, steps), r.process.schedule)),
-                float(guidance), interval, choose(limits, limit or r.limit, "limit"))
+                float(guidance), tuple(map(float, interval)), choose(limits, limit or r.limit, "limit"))
 
 # %% ../nbs/04_sampling.ipynb #04-051
 def starting(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
@@ -257,7 +256,7 @@ def walk(self:Run,
     place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     fixed = place((state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)))
     draw = partial(sample_batch, *fixed, graph=graph, recipe=self.recipe, rule=plan.rule, limit=plan.limit,
-                   classes=self.classes, guided=plan.guidance != 1, path=path)
+                   classes=self.classes, path=path)
     rows = [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
     each = x_0, z, self.labels_for(n, label, seed), known
     batches = [draw(*place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
@@ -290,14 +289,14 @@ def evaluations(self:Run,
                 **kwargs # as in run.plan
                ) -> int: # per picture
     "How often the network looks at a picture to sample it."
-    plan, x, asked = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
+    plan, x, counts = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
     def count(x, t):
-        asked.append(2 if plan.guidance != 1 and (plan.interval is None or within(t, plan.interval)) else 1)
+        counts.append(int(asked(t, plan.guidance, plan.interval)))
         return x
     at = [Point(*v) for v in zip(*map(np.asarray, plan.at))]
     with jax.disable_jit():
         for t, s in zip(at, at[1:]): move(plan.rule, count, x, t, s, (x, np.float32(0)), x)
-    return sum(asked)
+    return sum(counts)
 
 # %% ../nbs/04_sampling.ipynb #04-075
 @patch
