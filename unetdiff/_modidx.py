@@ -189,4 +189,7 @@ d = { 'settings': { 'branch': 'main',
                               'unetdiff.viz.Run.plot_samples': ('viz.html#run.plot_samples', 'unetdiff/viz.py'),
                               'unetdiff.viz.Run.plot_sheet': ('viz.html#run.plot_sheet', 'unetdiff/viz.py'),
                               'unetdiff.viz.Run.reverse_path': ('viz.html#run.reverse_path', 'unetdiff/viz.py'),
-                              'unetdiff.viz.name_rows': ('viz.html#name_rows', 'unetdiff/viz.py')}}}
+                              'unetdiff.viz.Run.scrub': ('viz.html#run.scrub', 'unetdiff/viz.py'),
+                              'unetdiff.viz.filmstrip': ('viz.html#filmstrip', 'unetdiff/viz.py'),
+                              'unetdiff.viz.name_rows': ('viz.html#name_rows', 'unetdiff/viz.py'),
+                              'unetdiff.viz.scrubber': ('viz.html#scrubber', 'unetdiff/viz.py')}}}
