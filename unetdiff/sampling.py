@@ -126,11 +126,12 @@ def churned(spacing,         # a name in spacings, or a function like those
             high:float=50.   # nor above this
            ) -> Callable:    # a spacing
     "The same spacing, but up a little before each step."
+    check(number(gamma, 0), "gamma", repr(gamma), "a number from 0")
     def times(schedule, n):
         t = choose(spacings, spacing, "spacing")(schedule, n)
         ratio = np.exp(-schedule.log_snr(t)/2)
         higher = np.minimum(schedule.time(-2*np.log(ratio*(1 + gamma))), 1)
-        return np.stack([t, higher], 1)[np.stack([t == t, (low <= ratio) & (ratio <= high) & (higher - t > 1e-9)], 1)]
+        return np.stack([t, higher], 1)[np.stack([t == t, (low <= ratio) & (ratio <= high) & (gamma > 0) & (higher > t)], 1)]
     return times
 
 # %% ../nbs/04_sampling.ipynb #04-040
