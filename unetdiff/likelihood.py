@@ -11,11 +11,10 @@ from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 from .data import as_images, check, number, to_range, whole
 from .diffusion import Schedule, denoise
-from .sampling import Point, noise_for, points
-from .training import Run, mesh_for
+from .sampling import Point, in_batches, noise_for, points
+from .training import Run
 
 # %% ../nbs/08_likelihood.ipynb #08-012
 def dequantise(key,          # random key
@@ -122,13 +121,10 @@ def undecided(self:Run,
               key,            # of everything random
               batch_size:int=64 # pictures at a time
              ) -> list: # of bound and flow, each: `[n]` nats and `[m, n]` undecided pixels
-    "Bound and flow of each picture, in batches of one size, the last one filled up, each shared by all devices."
-    n, mesh, (graph, state) = len(x), mesh_for(batch_size), nnx.split(self.model)
-    place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
-    score = partial(both, *place((state, at, key)), graph=graph, process=self.recipe.process)
-    rows = [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
-    parts = [score(*place((i, x[i], None if labels is None else labels[i]), "batch")) for i in rows]
-    return jax.tree.map(lambda *part: np.concatenate(part, -1)[..., :n], *parts)
+    "Bound and flow of each picture, batch by batch."
+    graph, state = nnx.split(self.model)
+    parts = in_batches(partial(both, graph=graph, process=self.recipe.process), (state, at, key), (x, labels), batch_size)
+    return jax.tree.map(lambda *part: np.concatenate(part, -1)[..., :len(x)], *parts)
 
 # %% ../nbs/08_likelihood.ipynb #08-032
 def summary(nats,  # `[n]` log p(x) of each picture

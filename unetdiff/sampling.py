@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['spacings', 'samplers', 'limits', 'Point', 'ratio_times', 'points', 'ddim', 'heun', 'dpmpp_2m', 'noise_for', 'move',
-           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'mask_like',
-           'slerp']
+           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'in_batches',
+           'mask_like', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from fastcore.meta import delegates
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from .data import check, from_range, number, to_range, whole
-from .diffusion import Process, Schedule, choose, denoise, edm_sigma, per_image
+from .diffusion import Process, Schedule, choose, denoise, edm_sigma
 from .training import Run, mesh_for
 
 # %% ../nbs/04_sampling.ipynb #04-009
@@ -239,6 +239,18 @@ def starting(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
     return np.interp(t, [t[-1], t[0]], [t[-1], schedule.time(np.array([-2*np.log(start)]))[0]])
 
 # %% ../nbs/04_sampling.ipynb #04-052
+def in_batches(program:Callable, # (*fixed, numbers of the rows, *rows of each) -> anything
+               fixed:tuple,      # what all batches share
+               each:tuple,       # arrays with a row for each picture, or None
+               batch_size:int    # pictures at a time
+              ) -> list: # what the program returned for each batch
+    "Run a program on all rows, in batches of one size, the last one filled up, each shared by all devices."
+    n, mesh = len(each[0]), mesh_for(batch_size)
+    place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
+    fixed, rows = place(fixed), [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
+    return [program(*fixed, *place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
+
+# %% ../nbs/04_sampling.ipynb #04-053
 @patch
 def walk(self:Run,
          plan:Plan,      # how to walk
@@ -251,19 +263,15 @@ def walk(self:Run,
          z=None,         # `[n, H, W, C]` the noise to start from; None: drawn
          known=None      # `[n, H, W, C]` where x_0 stays as it is; None: nowhere
         ): # in [0, 1]
-    "Pictures in batches of one size, the last one filled up, each shared by all devices."
+    "Pictures, batch by batch."
     check(whole(batch_size), "batch_size", repr(batch_size), "a whole number from 1")
-    n, mesh, (graph, state) = len(x_0), mesh_for(batch_size), nnx.split(self.model)
-    place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
-    fixed = place((state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)))
-    draw = partial(sample_batch, *fixed, graph=graph, recipe=self.recipe, rule=plan.rule, limit=plan.limit,
-                   classes=self.classes, path=path)
-    rows = [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
-    each = x_0, z, self.labels_for(n, label, seed), known
-    batches = [draw(*place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
+    n, (graph, state) = len(x_0), nnx.split(self.model)
+    draw = partial(sample_batch, graph=graph, recipe=self.recipe, rule=plan.rule, limit=plan.limit, classes=self.classes, path=path)
+    fixed = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
+    batches = in_batches(draw, fixed, (x_0, z, self.labels_for(n, label, seed), known), batch_size)
     return jnp.concatenate(jax.device_put(batches, jax.devices()[0]), -4)[..., :n, :, :, :]
 
-# %% ../nbs/04_sampling.ipynb #04-053
+# %% ../nbs/04_sampling.ipynb #04-054
 @patch
 @delegates(Run.plan)
 def sample(self:Run,
@@ -283,7 +291,7 @@ def sample(self:Run,
     noise = jnp.hypot(self.recipe.sigma_data*plan.at.alpha[0], plan.at.sigma[0])
     return self.walk(plan, label, np.broadcast_to(np.float32(0), shape), noise, seed, path, batch_size, z)
 
-# %% ../nbs/04_sampling.ipynb #04-059
+# %% ../nbs/04_sampling.ipynb #04-060
 @patch
 @delegates(Run.plan)
 def evaluations(self:Run,
@@ -299,7 +307,7 @@ def evaluations(self:Run,
         for t, s in zip(at, at[1:]): move(plan.rule, count, x, t, s, (x, np.float32(0)), x)
     return sum(counts)
 
-# %% ../nbs/04_sampling.ipynb #04-075
+# %% ../nbs/04_sampling.ipynb #04-076
 @patch
 @delegates(Run.plan)
 def reconstruct(self:Run,
@@ -320,7 +328,7 @@ def reconstruct(self:Run,
     mask = mask_like(known, images)
     return jnp.where(mask, images, self.walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask))
 
-# %% ../nbs/04_sampling.ipynb #04-076
+# %% ../nbs/04_sampling.ipynb #04-077
 def mask_like(known, images) -> np.ndarray: # bool, shaped as the images
     "A mask of pixels for those pictures, checked."
     mask = np.asarray(known)
@@ -329,7 +337,7 @@ def mask_like(known, images) -> np.ndarray: # bool, shaped as the images
     check(mask.dtype == bool and mask.shape in shapes, "known", f"{mask.dtype} of shape {mask.shape}", f"bool of shape {', '.join(map(str, shapes))}")
     return np.broadcast_to(mask if mask.ndim == 4 else mask[..., None], images.shape)
 
-# %% ../nbs/04_sampling.ipynb #04-085
+# %% ../nbs/04_sampling.ipynb #04-086
 def slerp(a, # `[...]` one noise
           b, # `[...]` another
           u  # `[n]` how far from `a` to `b`, in [0, 1]
