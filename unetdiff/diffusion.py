@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['schedules', 'predictions', 'weightings', 'times', 'like', 'Schedule', 'from_betas', 'linear_betas', 'cosine_curve',
            'sigmoid_curve', 'curve_betas', 'zero_terminal', 'edm_sigma', 'log_linear', 'edm', 'flow', 'per_image',
-           'forward', 'convert', 'weight', 'lognormal_times', 'early_first_times', 'even_uniforms', 'choose', 'Process',
+           'forward', 'convert', 'weight', 'lognormal_times', 'early_first_times', 'even_uniforms', 'Process',
            'predict', 'denoise', 'draw_noise', 'loss']
 
 # %% ../nbs/02_diffusion.ipynb #02-004
 from collections.abc import Callable
 from dataclasses import dataclass
 import jax, jax.numpy as jnp, numpy as np
-from .data import check
+from .data import check, choose
 
 # %% ../nbs/02_diffusion.ipynb #02-008
 def like(t):
@@ -76,8 +76,7 @@ def sigmoid_curve(u, start=-3, end=3):
 
 def curve_betas(f,                 # falling function on [0, 1]; alpha_bar is `f(u)/f(0)`
                 T:int=Schedule.T,  # number of steps
-                lowest:float=0.,   # betas are clipped to this and
-                highest:float=.999 # to this
+                lowest:float=0., highest:float=.999 # betas are clipped to these
                ): # `[T]`
     "The betas whose alpha_bar follows a curve."
     f = f(np.arange(T + 1)/T)
@@ -120,9 +119,7 @@ schedules = {"linear": from_betas(linear_betas()),
              "log_linear": log_linear(), "edm": edm(), "flow": flow()}
 
 # %% ../nbs/02_diffusion.ipynb #02-026
-def per_image(v, # `[B]`
-              x  # `[B, H, W, C]`
-             ): # `[B, 1, 1, 1]`
+def per_image(v, x): # `[B]`, `[B, H, W, C]` -> `[B, 1, 1, 1]`
     "Shape one number per image so that it multiplies the image."
     return v.reshape(v.shape + (1,)*(x.ndim - 1))
 
@@ -171,8 +168,7 @@ def weight(weighting, prediction, alpha, sigma, s):
 def lognormal_times(u,        # `[n]` in [0, 1]
                     progress, # how far training has come; not used
                     schedule, # gives the time of a noise level
-                    mean=-.8, # of log(sigma/alpha)
-                    std=1.2   # of log(sigma/alpha)
+                    mean=-.8, std=1.2 # of log(sigma/alpha)
                    ): # `[n]` times
     "log(sigma/alpha) is normal."
     u = jnp.clip(u, 1e-6, 1 - 1e-6)
@@ -203,15 +199,6 @@ def even_uniforms(key,  # random key
     return (jax.random.uniform(key) + jnp.arange(n)/n) % 1
 
 # %% ../nbs/02_diffusion.ipynb #02-054
-def choose(table:dict,  # name: choice
-           choice,      # a name, or what a name would stand for
-           argument:str # argument that is at fault
-          ):
-    "The entry of `table` with that name; what is not a name is handed back as it is."
-    check(not isinstance(choice, str) or choice in table, argument, repr(choice), "one of " + ", ".join(map(repr, table)))
-    return table[choice] if isinstance(choice, str) else choice
-
-# %% ../nbs/02_diffusion.ipynb #02-055
 @dataclass(frozen=True)
 class Process:
     "A diffusion process: how noise comes in, what the network predicts, and what the loss is."
@@ -235,7 +222,7 @@ class Process:
         alpha, sigma = (per_image(v, x) for v in self.schedule.curves(t))
         return alpha, sigma, self.prediction(alpha, sigma, self.sigma_data)
 
-# %% ../nbs/02_diffusion.ipynb #02-056
+# %% ../nbs/02_diffusion.ipynb #02-055
 def predict(process:Process, # the choices
             model,  # (input, step, *label) -> prediction
             x_t,    # `[B, H, W, C]`
@@ -246,16 +233,11 @@ def predict(process:Process, # the choices
     alpha, sigma, _ = process.at(t, x_t)
     return model(x_t/jnp.hypot(process.sigma_data*alpha, sigma), t*(process.schedule.T - 1), *label)
 
-def denoise(process:Process, # the choices
-            model,  # (input, step, *label) -> prediction
-            x_t,    # `[B, H, W, C]`
-            t,      # `[B]` times in [0, 1]
-            *label  # `[B]`, if the network takes labels
-           ): # `[B, H, W, C]`
+def denoise(process:Process, model, x_t, t, *label): # as in predict -> `[B, H, W, C]`
     "The network's estimate of the picture x_0 in `x_t`."
     return convert(predict(process, model, x_t, t, *label), x_t, *process.at(t, x_t))
 
-# %% ../nbs/02_diffusion.ipynb #02-058
+# %% ../nbs/02_diffusion.ipynb #02-057
 def draw_noise(process:Process, # the distribution of times
                key,             # random key
                x_0,             # `[B, H, W, C]`; only its shape matters
@@ -266,7 +248,7 @@ def draw_noise(process:Process, # the distribution of times
     eps = jax.random.normal(k2, (x_0.size,)).reshape(x_0.shape) # drawn in one row, it compiles faster
     return process.times(even_uniforms(k1, len(x_0)), progress, process.schedule), eps
 
-# %% ../nbs/02_diffusion.ipynb #02-059
+# %% ../nbs/02_diffusion.ipynb #02-058
 def loss(process:Process, # the choices
          model,           # (input, step, *label) -> prediction
          x_0,             # `[B, H, W, C]` in the range that the network sees

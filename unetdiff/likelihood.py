@@ -13,8 +13,8 @@ from fastcore.basics import patch
 from flax import nnx
 from .data import as_images, check, number, to_range, whole
 from .diffusion import Schedule, denoise
-from .sampling import Point, in_batches, noise_for, points
-from .training import Run
+from .sampling import Point, noise_for, points
+from .training import Run, in_batches
 
 # %% ../nbs/08_likelihood.ipynb #08-012
 def dequantise(key,          # random key

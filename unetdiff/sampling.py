@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['spacings', 'samplers', 'limits', 'Point', 'ratio_times', 'points', 'ddim', 'heun', 'dpmpp_2m', 'noise_for', 'move',
-           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'in_batches',
-           'mask_like', 'slerp']
+           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'mask_like',
+           'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from collections.abc import Callable
@@ -15,10 +15,9 @@ import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
-from .data import check, from_range, number, to_range, whole
-from .diffusion import Process, Schedule, choose, denoise, edm_sigma
-from .training import Run, mesh_for
+from .data import check, choose, from_range, number, to_range, whole
+from .diffusion import Process, Schedule, denoise, edm_sigma
+from .training import Run, in_batches
 
 # %% ../nbs/04_sampling.ipynb #04-009
 class Point(NamedTuple):
@@ -30,8 +29,7 @@ class Point(NamedTuple):
 # %% ../nbs/04_sampling.ipynb #04-011
 def ratio_times(schedule:Schedule,  # gives the times
                 n:int,              # number of times
-                high:float=40.,     # sigma/alpha at the first of them, or the schedule's highest
-                low:float=.03,      # sigma/alpha at the last, or the schedule's lowest
+                high:float=40., low:float=.03, # sigma/alpha at first and at last; no more than the schedule has
                 curve:Callable=edm_sigma # (u from 0 to 1, low, high) -> sigma/alpha
                ): # `[n]` falling times
     "`n` times at which sigma/alpha follows a curve."
@@ -122,8 +120,7 @@ def sample_loop(denoise:Callable, # (x, t: Point) -> estimate of the clean pictu
 # %% ../nbs/04_sampling.ipynb #04-035
 def churned(spacing,         # a name in spacings, or a function like those
             gamma:float=.1,  # the share by which noise is raised; Karras et al.: at most sqrt(2) - 1
-            low:float=.05,   # not below this sigma/alpha
-            high:float=50.   # nor above this
+            low:float=.05, high:float=50. # only between these sigma/alpha
            ) -> Callable:    # a spacing
     "The same spacing, but up a little before each step."
     check(number(gamma, 0), "gamma", repr(gamma), "a number from 0")
@@ -181,23 +178,6 @@ def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, kn
     return from_range(x, *recipe.pixel_range)
 
 # %% ../nbs/04_sampling.ipynb #04-048
-@patch
-def labels_for(self:Run,
-               n:int,   # number of pictures
-               label,   # None, an int or `[n]` ints
-               seed:int # of the labels where None is given
-              ): # int32 `[n]`, or None
-    "`n` checked labels; drawn as often as in training if `label` is None; None if the network takes none."
-    if self.classes is None: return check(label is None, "label", repr(label), "None, for this network knows no labels")
-    if label is None:
-        share = np.cumsum(self.info["label_counts"])/sum(self.info["label_counts"])
-        return np.searchsorted(share, np.random.default_rng(seed).random(n)).astype(np.int32)
-    y = np.asarray(label)
-    ok = y.dtype.kind in "iu" and y.shape in ((), (n,)) and (y >= 0).all() and (y < self.classes).all()
-    check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
-    return np.broadcast_to(y.astype(np.int32), (n,))
-
-# %% ../nbs/04_sampling.ipynb #04-050
 class Plan(NamedTuple):
     "How to walk: by which rule, over which points, with how much guidance and where, and what is done to estimates out of range."
     rule: Callable
@@ -230,7 +210,7 @@ def plan(self:Run,
                 points(r.process.schedule, starting(start, space(r.process.schedule, steps), r.process.schedule)),
                 float(guidance), tuple(map(float, interval)), choose(limits, limit or r.limit, "limit"))
 
-# %% ../nbs/04_sampling.ipynb #04-051
+# %% ../nbs/04_sampling.ipynb #04-049
 def starting(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
     "The same times, squeezed to start at this noise-to-signal ratio."
     if start is None: return t
@@ -238,32 +218,10 @@ def starting(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
     check(number(start) and (start > last or len(t) == 1), "start", repr(start), f"a noise-to-signal ratio above the last point's, {last:.3g}")
     return np.interp(t, [t[-1], t[0]], [t[-1], schedule.time(np.array([-2*np.log(start)]))[0]])
 
-# %% ../nbs/04_sampling.ipynb #04-052
-def in_batches(program:Callable, # (*fixed, numbers of the rows, *rows of each) -> anything
-               fixed:tuple,      # what all batches share
-               each:tuple,       # arrays with a row for each picture, or None
-               batch_size:int    # pictures at a time
-              ) -> list: # what the program returned for each batch
-    "Run a program on all rows, in batches of one size, the last one filled up, each shared by all devices."
-    n, mesh = len(each[0]), mesh_for(batch_size)
-    place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
-    fixed, rows = place(fixed), [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
-    return [program(*fixed, *place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
-
-# %% ../nbs/04_sampling.ipynb #04-053
+# %% ../nbs/04_sampling.ipynb #04-050
 @patch
-def walk(self:Run,
-         plan:Plan,      # how to walk
-         label,          # None, an int or `[n]` ints
-         x_0,            # `[n, H, W, C]` pictures to start from, in the network's range
-         noise,          # how much noise each gets
-         seed:int,       # of all noise
-         path:bool,      # return x at each point
-         batch_size:int, # pictures at a time
-         z=None,         # `[n, H, W, C]` the noise to start from; None: drawn
-         known=None      # `[n, H, W, C]` where x_0 stays as it is; None: nowhere
-        ): # in [0, 1]
-    "Pictures, batch by batch."
+def walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None): # -> in [0, 1]
+    "Walk from `x_0` and so much noise to pictures, batch by batch; the rest as in sample and reconstruct."
     check(whole(batch_size), "batch_size", repr(batch_size), "a whole number from 1")
     n, (graph, state) = len(x_0), nnx.split(self.model)
     draw = partial(sample_batch, graph=graph, recipe=self.recipe, rule=plan.rule, limit=plan.limit, classes=self.classes, path=path)
@@ -271,7 +229,7 @@ def walk(self:Run,
     batches = in_batches(draw, fixed, (x_0, z, self.labels_for(n, label, seed), known), batch_size)
     return jnp.concatenate(jax.device_put(batches, jax.devices()[0]), -4)[..., :n, :, :, :]
 
-# %% ../nbs/04_sampling.ipynb #04-054
+# %% ../nbs/04_sampling.ipynb #04-051
 @patch
 @delegates(Run.plan)
 def sample(self:Run,
@@ -291,7 +249,7 @@ def sample(self:Run,
     noise = jnp.hypot(self.recipe.sigma_data*plan.at.alpha[0], plan.at.sigma[0])
     return self.walk(plan, label, np.broadcast_to(np.float32(0), shape), noise, seed, path, batch_size, z)
 
-# %% ../nbs/04_sampling.ipynb #04-060
+# %% ../nbs/04_sampling.ipynb #04-057
 @patch
 @delegates(Run.plan)
 def evaluations(self:Run,
@@ -299,15 +257,13 @@ def evaluations(self:Run,
                ) -> int: # per picture
     "How often the network looks at a picture to sample it."
     plan, x, counts = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
-    def count(x, t):
-        counts.append(int(asked(t, plan.guidance, plan.interval)))
-        return x
+    count = lambda x, t: counts.append(int(asked(t, plan.guidance, plan.interval))) or x
     at = [Point(*v) for v in zip(*map(np.asarray, plan.at))]
     with jax.disable_jit():
         for t, s in zip(at, at[1:]): move(plan.rule, count, x, t, s, (x, np.float32(0)), x)
     return sum(counts)
 
-# %% ../nbs/04_sampling.ipynb #04-076
+# %% ../nbs/04_sampling.ipynb #04-073
 @patch
 @delegates(Run.plan)
 def reconstruct(self:Run,
@@ -324,11 +280,11 @@ def reconstruct(self:Run,
     shape, images = tuple(self.info["shape"]), np.asarray(images, np.float32)
     check(images.ndim == 4 and images.shape[1:] == shape and len(images), "images", f"shape {images.shape}", f"[n, {', '.join(map(str, shape))}]")
     x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
-    if known is None: return self.walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size)
-    mask = mask_like(known, images)
-    return jnp.where(mask, images, self.walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask))
+    mask = None if known is None else mask_like(known, images)
+    x = self.walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
+    return x if mask is None else jnp.where(mask, images, x)
 
-# %% ../nbs/04_sampling.ipynb #04-077
+# %% ../nbs/04_sampling.ipynb #04-074
 def mask_like(known, images) -> np.ndarray: # bool, shaped as the images
     "A mask of pixels for those pictures, checked."
     mask = np.asarray(known)
@@ -337,7 +293,7 @@ def mask_like(known, images) -> np.ndarray: # bool, shaped as the images
     check(mask.dtype == bool and mask.shape in shapes, "known", f"{mask.dtype} of shape {mask.shape}", f"bool of shape {', '.join(map(str, shapes))}")
     return np.broadcast_to(mask if mask.ndim == 4 else mask[..., None], images.shape)
 
-# %% ../nbs/04_sampling.ipynb #04-086
+# %% ../nbs/04_sampling.ipynb #04-083
 def slerp(a, # `[...]` one noise
           b, # `[...]` another
           u  # `[n]` how far from `a` to `b`, in [0, 1]

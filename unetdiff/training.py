@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['optimizers', 'presets', 'adamw', 'clipped_adamw', 'Recipe', 'check_recipe', 'State', 'first_state', 'objective',
            'use_cores', 'mesh_for', 'over_devices', 'average_decay', 'averaged', 'train_step', 'train_steps',
-           'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim', 'unet_for', 'with_weights', 'read_run',
-           'load', 'ctrl_c', 'smooth', 'make_history', 'fit', 'check_finite', 'keep_compiled', 'prepare', 'train',
-           'finished', 'train_digits', 'exponent', 'overlap']
+           'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim', 'unet_for', 'with_weights',
+           'read_run', 'load', 'ctrl_c', 'smooth', 'make_history', 'fit', 'check_finite', 'keep_compiled',
+           'start_notebook', 'prepare', 'train', 'finished', 'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
 import json, math, os, signal, threading, zlib
@@ -30,8 +30,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from tqdm.auto import tqdm
 from . import __version__
-from .data import as_images, as_labels, check, digits, draw_batch, number, split, to_range, whole
-from .diffusion import Process, Schedule, choose, draw_noise, loss
+from .data import as_images, as_labels, check, choose, digits, draw_batch, number, split, to_range, whole
+from .diffusion import Process, Schedule, draw_noise, loss
 from .unet import UNet, check_halves, init
 
 # %% ../nbs/03_training.ipynb #03-007
@@ -190,6 +190,18 @@ def train_steps(state:State, start, stop, images, labels, key, *, graph, recipe,
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every)))
 
 # %% ../nbs/03_training.ipynb #03-037
+def in_batches(program:Callable, # (*fixed, numbers of the rows, *rows of each) -> anything
+               fixed:tuple,      # what all batches share
+               each:tuple,       # arrays with a row for each picture, or None
+               batch_size:int    # pictures at a time
+              ) -> list: # what the program returned for each batch
+    "Run a program on all rows, in batches of one size, the last one filled up, each shared by all devices."
+    n, mesh = len(each[0]), mesh_for(batch_size)
+    place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
+    fixed, rows = place(fixed), [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
+    return [program(*fixed, *place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
+
+# %% ../nbs/03_training.ipynb #03-042
 @partial(jax.jit, static_argnames=("graph", "recipe"))
 def held_out_loss(average, rest, images, labels, *, graph, recipe):
     "The loss on held-out pictures, each used with several noises, 256 in all."
@@ -197,7 +209,7 @@ def held_out_loss(average, rest, images, labels, *, graph, recipe):
     t, eps = draw_noise(recipe.process, jax.random.key(0), images[i])
     return objective(average, rest, images[i], None if labels is None else labels[i], t, eps, graph, recipe)[0]
 
-# %% ../nbs/03_training.ipynb #03-039
+# %% ../nbs/03_training.ipynb #03-044
 @dataclass
 class Run:
     "A trained network and all that is known of its training."
@@ -217,7 +229,24 @@ class Run:
         "How many labels the network knows; None if it takes none."
         return self.info["classes"]
 
-# %% ../nbs/03_training.ipynb #03-041
+# %% ../nbs/03_training.ipynb #03-046
+@patch
+def labels_for(self:Run,
+               n:int,   # number of pictures
+               label,   # None, an int or `[n]` ints
+               seed:int # of the labels where None is given
+              ): # int32 `[n]`, or None
+    "`n` checked labels; drawn as often as in training if `label` is None; None if the network takes none."
+    if self.classes is None: return check(label is None, "label", repr(label), "None, for this network knows no labels")
+    if label is None:
+        share = np.cumsum(self.info["label_counts"])/sum(self.info["label_counts"])
+        return np.searchsorted(share, np.random.default_rng(seed).random(n)).astype(np.int32)
+    y = np.asarray(label)
+    ok = y.dtype.kind in "iu" and y.shape in ((), (n,)) and (y >= 0).all() and (y < self.classes).all()
+    check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
+    return np.broadcast_to(y.astype(np.int32), (n,))
+
+# %% ../nbs/03_training.ipynb #03-048
 def by_name(state:nnx.State) -> dict: # name -> array
     "The numbers of a state by name."
     return flatten_dict(nnx.to_pure_dict(state), sep=".")
@@ -226,7 +255,7 @@ def model_state(model:nnx.Module) -> dict: # name -> array
     "A network's numbers by name; the state of random generators is left out."
     return by_name(nnx.split(model, nnx.RngState, ...)[2])
 
-# %% ../nbs/03_training.ipynb #03-042
+# %% ../nbs/03_training.ipynb #03-049
 def own(v) -> bool:
     "Is this entry of a recipe the user's own, and not plain data?"
     return callable(v) or isinstance(v, (Schedule, optax.GradientTransformation))
@@ -238,7 +267,7 @@ def claim(path, argument:str="path") -> Path:
     check(not (path/"run.json").exists(), argument, f"{str(path)!r}, which already holds a run", "a folder without one")
     return path
 
-# %% ../nbs/03_training.ipynb #03-043
+# %% ../nbs/03_training.ipynb #03-050
 @patch
 def save(self:Run, path): # folder, made if it is missing; refused if it holds a run
     "Save a run for `load`."
@@ -255,7 +284,7 @@ def save(self:Run, path): # folder, made if it is missing; refused if it holds a
     for name, content in [*contents.items(), ("run.json", text.encode())]:
         (path/f".{name}").write_bytes(content), os.replace(path/f".{name}", path/name)
 
-# %% ../nbs/03_training.ipynb #03-045
+# %% ../nbs/03_training.ipynb #03-052
 def unet_for(recipe:Recipe, channels:int, classes:int|None):
     "How to make the U-Net of a recipe for pictures with so many channels."
     return partial(UNet, channels, channels, classes=classes, dtype=recipe.dtype, **recipe.net)
@@ -269,7 +298,7 @@ def with_weights(model:nnx.Module, weights:dict, path):
     nnx.replace_by_pure_dict(rest, unflatten_dict({k: jnp.asarray(v) for k, v in weights.items()}, sep="."))
     return nnx.merge(graph, rng, rest)
 
-# %% ../nbs/03_training.ipynb #03-046
+# %% ../nbs/03_training.ipynb #03-053
 def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures, snapshots
     "The files of a run."
     check((path/"run.json").is_file(), "path", f"{str(path)!r}, which holds no run", "a folder that `run.save` has written")
@@ -277,7 +306,7 @@ def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures, s
     try: return json.loads((path/"run.json").read_text()), *(load_file(path/f"{name}.safetensors") for name in names), *[{}]*(3 - len(names))
     except (OSError, ValueError, SafetensorError) as e: raise ValueError(f"path: got {str(path)!r}, a damaged run ({e}), but takes a folder that `run.save` has written") from None
 
-# %% ../nbs/03_training.ipynb #03-047
+# %% ../nbs/03_training.ipynb #03-054
 def load(path=None,            # folder; None: the digits model that comes with the package
          *, model:nnx.Module=None, # your own network, if the run has one
          **recipe              # entries of the recipe that were functions of your own
@@ -300,7 +329,7 @@ def load(path=None,            # folder; None: the digits model that comes with 
         snapshots.setdefault((int(step), float(e)), {})[name] = v
     return Run(with_weights(model, weights, path), recipe, history, (jnp.asarray(held["images"]), None if labels is None else jnp.asarray(labels)), info, snapshots)
 
-# %% ../nbs/03_training.ipynb #03-049
+# %% ../nbs/03_training.ipynb #03-056
 @contextmanager
 def ctrl_c():
     "An event that is set by the first Ctrl-C; the second one interrupts as usual."
@@ -310,7 +339,7 @@ def ctrl_c():
     try: yield pressed
     finally: signal.signal(signal.SIGINT, usual)
 
-# %% ../nbs/03_training.ipynb #03-050
+# %% ../nbs/03_training.ipynb #03-057
 def smooth(loss, decay:float=.99):
     "The running average of a loss that starts at its first value."
     return np.array(list(accumulate(loss, lambda mean, value: decay*mean + (1 - decay)*value)), np.float32)
@@ -320,7 +349,7 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
     ends = np.minimum(log_every*(1 + np.arange(len(test))), len(loss))
     return {"step": np.arange(len(loss)), "loss": np.array(loss, np.float32), "loss_ema": smooth(loss), "test_step": ends, "test_loss": np.array(test, np.float32)}
 
-# %% ../nbs/03_training.ipynb #03-051
+# %% ../nbs/03_training.ipynb #03-058
 def fit(model:nnx.Module, recipe:Recipe,
         data:tuple,       # as split returns it, in the network's range
         classes:int|None, # how many labels there are
@@ -345,13 +374,13 @@ def fit(model:nnx.Module, recipe:Recipe,
         if len(state.average) > 1: snapshots |= {(stop, e): jax.device_get(by_name(a)) for e, a in zip(recipe.exponents, state.average)}
         yield losses, test, nnx.merge(graph, *learned), snapshots
 
-# %% ../nbs/03_training.ipynb #03-052
+# %% ../nbs/03_training.ipynb #03-059
 def check_finite(losses:list, start:int):
     "Stop a run that has lost its way."
     bad = np.flatnonzero(~np.isfinite(losses[start:]))
     if len(bad): raise FloatingPointError(f"loss: became {losses[start + bad[0]]} at step {start + bad[0]}; try a lower learning rate, or clip the gradient")
 
-# %% ../nbs/03_training.ipynb #03-054
+# %% ../nbs/03_training.ipynb #03-061
 def keep_compiled(folder=None # None: in the user's folder for caches
                  ) -> str: # where they are kept
     "Keep compiled programs on disk, so that the next process starts quickly."
@@ -360,7 +389,13 @@ def keep_compiled(folder=None # None: in the user's folder for caches
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.) # small programs, too: there are many
     return jax.config.jax_compilation_cache_dir
 
-# %% ../nbs/03_training.ipynb #03-056
+def start_notebook():
+    "What the first cell of each lesson does: keep compiled programs, and say what it runs on and what is slow there."
+    keep_compiled()
+    slow = 'all lessons run here, a minute or two each; preset="tutorial" takes hours, so give it a GPU or TPU'
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}: {slow if jax.default_backend() == 'cpu' else 'everything runs here'}")
+
+# %% ../nbs/03_training.ipynb #03-063
 def prepare(images, labels, model, recipe:Recipe, seed:int):
     "Network, data and what is known of them, checked before anything long begins."
     images, labels = as_images(images), None if labels is None else as_labels(labels, len(images))
@@ -382,7 +417,7 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
     check(got == x.shape, "model", f"output of shape {got} for pictures of shape {x.shape}", "a network whose output has the shape of its input")
     return model, images, labels, info
 
-# %% ../nbs/03_training.ipynb #03-057
+# %% ../nbs/03_training.ipynb #03-064
 @delegates(Recipe, keep=True)
 def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
           labels=None,         # `[N]` integers from 0, or None
@@ -411,7 +446,7 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     if out is not None: run.save(out)
     return run
 
-# %% ../nbs/03_training.ipynb #03-058
+# %% ../nbs/03_training.ipynb #03-065
 def finished(out, recipe:Recipe, info:dict, model) -> Run:
     "The run in folder `out`, if it was made with this recipe from these pictures."
     mine = {f.name: getattr(recipe, f.name) for f in fields(Recipe) if own(getattr(recipe, f.name))}
@@ -420,7 +455,7 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run:
     check(len(run.history["loss"]) == recipe.steps, "out", f"{str(out)!r}, whose run was stopped at step {len(run.history['loss'])}", "a finished run (or train it further: `train(..., model=load(out))`)")
     return run
 
-# %% ../nbs/03_training.ipynb #03-060
+# %% ../nbs/03_training.ipynb #03-067
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
                  *, preset="default",# "default", "tutorial", or a Recipe
                  steps:int=None,     # training steps; None: the preset's
@@ -439,7 +474,7 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     settings = {f.name: getattr(recipe, f.name) for f in fields(Recipe)} | changed
     return train(images, labels if digit is None else None, seed=seed, out=out, resume=resume, callback=callback, progress=progress, **settings)
 
-# %% ../nbs/03_training.ipynb #03-083
+# %% ../nbs/03_training.ipynb #03-090
 def exponent(std:float # width of the average, as a share of the run, in (0, .28)
             ) -> float: # gamma, 0 or more
     "The exponent of the power profile of that width."
@@ -451,7 +486,7 @@ def overlap(t_a, a, t_b, b): # steps and exponents, arrays or numbers
     t, c = np.maximum(t_a, t_b), np.where(t_a < t_b, b, a)
     return (a + 1)*(b + 1)/(a + b + 1)/t*(np.minimum(t_a, t_b)/t)**c
 
-# %% ../nbs/03_training.ipynb #03-084
+# %% ../nbs/03_training.ipynb #03-091
 @patch
 def averaged(self:Run,
              std:float # width of the average, as a share of the run, in (0, .28)
