@@ -3,7 +3,8 @@ __version__ = "0.1.0"
 
 _modules = ["training", "sampling", "viz", "metrics", "likelihood"] # loaded together, so that a run always has all its methods
 _names = {"train": "training", "train_digits": "training", "load": "training", "keep_compiled": "training", "start_notebook": "training", "presets": "training", "Recipe": "training", "Run": "training",
-          "digits": "data", "show_images": "data", "UNet": "unet", "Process": "diffusion", "schedules": "diffusion", "samplers": "sampling"}
+          "digits": "data", "show_images": "data", "UNet": "unet", "Process": "diffusion", "schedules": "diffusion", "samplers": "sampling",
+          "monitor": "viz"}
 
 def __getattr__(name):
     "Import what a public name needs when it is first asked for."
