@@ -1,4 +1,5 @@
 "The browser, the site at an address of its own, and what its pages load from elsewhere."
+import re
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -42,7 +43,8 @@ def address():
 def answer(route):
     "Stand in for other hosts: KaTeX as npm has it, an empty badge, no font. Anything else fails."
     url = route.request.url.split("?")[0]
-    if "/npm/katex@" in url: route.fulfill(path=modules/"katex"/url.split("@")[1].split("/", 1)[1])
+    katex = modules/"katex"/re.sub(r".*/npm/katex@[^/]*/", "", url)
+    if katex.is_file(): route.fulfill(path=katex)
     elif url.endswith("/colab-badge.svg"): route.fulfill(body=badge, content_type="image/svg+xml")
     elif url == "https://fonts.googleapis.com/css2": route.fulfill(body="", content_type="text/css")
     else: route.abort()

@@ -58,6 +58,7 @@ def test_lesson(chromium, lab, capsys):
     walk.get_by_role("slider").fill("12")
     assert film() != before
 
+    assert all(controls.locator("select").evaluate_all("all => all.map(e => e.value)")), "a menu does not show what is chosen"
     before, seconds = picture.screenshot(), []
     for _ in range(9):
         source, start = picture.get_attribute("src"), time.perf_counter()
