@@ -109,20 +109,21 @@ def collectives(text):
     return [[kind, size, times] for (kind, size), times in sorted(found.items())]
 
 
+def read(compiled):
+    "What the compiler says of its program: a device's FLOPs and bytes, what it exchanges, and which convolutions it runs."
+    text, costs, memory = compiled.as_text(), compiled.cost_analysis(), compiled.memory_analysis()
+    return dict(flops=costs["flops"], accessed=costs["bytes accessed"], **{k: getattr(memory, f"{k}_size_in_bytes") for k in ("argument", "output", "alias", "temp", "generated_code")},
+                collectives=collectives(text), strategy=sorted(set(re.findall(r'"strategy":"(\w+)"', text))),
+                convolutions=len(re.findall(r" convolution\(.*conv_general_dilated", text)), cpu_code="winograd" in text)
+
 def row(topology, name, program, quick=False):
     "Compile one program for one topology, and say what it costs a device."
-    mesh = mesh_of(topology)
-    model = network(name)[-1]
-    weights = jax.tree.leaves(nnx.state(model, nnx.Param))
-    traced = programs[program](name, mesh)
-    start = time.time()
+    mesh, weights = mesh_of(topology), jax.tree.leaves(nnx.state(network(name)[-1], nnx.Param))
+    (batch, pictures), traced, start = sizes(name, mesh.size), programs[program](name, mesh), time.time()
     compiled = traced.lower().compile({"exec_time_optimization_effort": -1.} if quick else None)
-    seconds, text, cost, memory = time.time() - start, compiled.as_text(), compiled.cost_analysis(), compiled.memory_analysis()
-    held = {k: getattr(memory, f"{k}_size_in_bytes") for k in ("argument", "output", "alias", "temp", "generated_code")}
-    return dict(topology=topology, model=name, program=program, chips=chips[topology], devices=mesh.size, batch=sizes(name, mesh.size)[0], pictures=sizes(name, mesh.size)[1],
-                parameters=sum(w.size for w in weights), kernels=sum(len(w.shape) == 4 for w in weights),
-                flops=cost["flops"], products=products(traced.jaxpr.jaxpr), accessed=cost["bytes accessed"], **held, collectives=collectives(text),
-                strategy=sorted(set(re.findall(r'"strategy":"(\w+)"', text))), convolutions=len(re.findall(r" convolution\(.*conv_general_dilated", text)), cpu_code="winograd" in text, seconds=round(seconds, 1),
+    return dict(topology=topology, model=name, program=program, chips=chips[topology], devices=mesh.size, batch=batch, pictures=pictures,
+                parameters=sum(w.size for w in weights), kernels=sum(len(w.shape) == 4 for w in weights), seconds=round(time.time() - start, 1), **read(compiled),
+                products=products(traced.jaxpr.jaxpr)//(1 if program == "train" else mesh.size), # in training `shard_map` shows the share of a device
                 versions={p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "libtpu", "flax")})
 
 def wrong(r):
@@ -134,17 +135,22 @@ def wrong(r):
     if r["convolutions"] < (3*r["kernels"] - 1 if r["program"] == "train" else r["kernels"]): yield f"{name}: {r['convolutions']} convolutions for {r['kernels']} kernels"
     if r["cpu_code"]: yield f"{name}: holds the convolutions that are meant for CPU"
 
+def known():
+    "The rows that this version of the compiler has written."
+    rows = json.loads(results.read_text())["rows"] if results.exists() else []
+    return [r for r in rows if r["versions"]["libtpu"] == importlib.metadata.version("libtpu")]
+
 def main(words, quick):
-    "Every program that was asked for and is not yet in the file; a file of another version begins anew."
-    rows = [] if quick or not results.exists() else json.loads(results.read_text())["rows"]
-    rows = [r for r in rows if r["versions"]["libtpu"] == importlib.metadata.version("libtpu")]
-    done, asked = {(r["topology"], r["model"], r["program"]) for r in rows}, [[k for k in kind if k in words] or kind for kind in (programs, models, chips)]
-    for program, model, topology in product(*([["train"], ["default"], chips] if quick else asked)):
-        if (topology, model, program) in done: continue
-        rows.append(r := row(topology, model, program, quick))
+    "Every program that was asked for and is not yet in the file."
+    key = lambda r: (r["program"], r["model"], r["topology"])
+    asked = [["train"], ["default"], chips] if quick else [[k for k in kind if k in words] or kind for kind in (programs, models, chips)]
+    made = []
+    for program, model, topology in product(*asked):
+        if not quick and (program, model, topology) in map(key, known()): continue
+        made.append(r := row(topology, model, program, quick))
         print(topology, model, program, f"{r['seconds']} s, {r['flops']/1e9:.2f} GFLOP a device, exchanges {r['collectives']}", flush=True)
-        if not quick: results.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-    sys.exit("\n".join(sentence for r in rows for sentence in wrong(r)) or 0)
+        if not quick: results.write_text(json.dumps({"rows": known() + [r]}, indent=1) + "\n")
+    sys.exit("\n".join(sentence for r in (made if quick else known()) for sentence in wrong(r)) or 0)
 
 
 if __name__ == "__main__":
