@@ -138,12 +138,12 @@ def conv3x3(
     "3 x 3 convolution, zero padded: matrix products on CPU, XLA's own elsewhere."
     return jax.lax.platform_dependent(x, kernel, cpu=conv_cpu, default=conv_xla)
 
-# %% ../nbs/01_unet.ipynb #01-041
+# %% ../nbs/01_unet.ipynb #01-042
 def conv(c_in:int, c_out:int, **kwargs) -> nnx.Conv:
     "A 3 x 3 convolution layer."
     return nnx.Conv(c_in, c_out, (3, 3), conv_general_dilated=conv3x3, **kwargs)
 
-# %% ../nbs/01_unet.ipynb #01-042
+# %% ../nbs/01_unet.ipynb #01-043
 class ResBlock(nnx.Module):
     "(conv - LayerNorm - GELU) twice, plus a 1 x 1 shortcut."
     def __init__(self, c_in:int, c_out:int, **kwargs): # kwargs, here and below: dtype, rngs
@@ -156,7 +156,7 @@ class ResBlock(nnx.Module):
         h = nnx.gelu(self.norm2(self.conv2(h)))
         return h + self.shortcut(x) # [B, H, W, c_out]
 
-# %% ../nbs/01_unet.ipynb #01-044
+# %% ../nbs/01_unet.ipynb #01-045
 def init(build,      # makes the module, given `rngs`
          seed:int=0
         ) -> nnx.Module:
@@ -168,12 +168,12 @@ def init(build,      # makes the module, given `rngs`
     graph, params = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))), nnx.Param)
     return nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, params))
 
-# %% ../nbs/01_unet.ipynb #01-045
+# %% ../nbs/01_unet.ipynb #01-046
 def count_params(model:nnx.Module) -> int:
     "How many numbers a model learns."
     return sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
-# %% ../nbs/01_unet.ipynb #01-049
+# %% ../nbs/01_unet.ipynb #01-050
 class SelfAttention(nnx.Module):
     "Every position looks at every other; the result is added to the input."
     def __init__(self, channels:int, # a multiple of `heads`
@@ -193,7 +193,7 @@ class SelfAttention(nnx.Module):
         h = jnp.einsum("bhij,bjhd->bihd", share, v).reshape(B, H, W, C)
         return x + (h if self.out is None else self.out(h))
 
-# %% ../nbs/01_unet.ipynb #01-054
+# %% ../nbs/01_unet.ipynb #01-055
 class Stage(nnx.Module):
     "Residual block, attention (if any), time (if any)."
     def __init__(self, c_in:int, c_out:int, *, emb:int=None, attend:bool=False, heads:int=4, plain_attention:bool=False, **kwargs):
@@ -206,19 +206,19 @@ class Stage(nnx.Module):
         if self.attention is not None: x = self.attention(x)
         return x if self.emb is None else x + self.emb(e)[:, None, None] # [B, H, W, c_out]
 
-# %% ../nbs/01_unet.ipynb #01-057
+# %% ../nbs/01_unet.ipynb #01-058
 def downsample(x): # [B, H, W, C]
     "Half the size: the largest of each 2 x 2 pixels."
     B, H, W, C = x.shape
     h, w = max(H//2, 1), max(W//2, 1) # a single pixel stays one
     return x.reshape(B, h, H//h, w, W//w, C).max((2, 4)) # [B, h, w, C]
 
-# %% ../nbs/01_unet.ipynb #01-058
+# %% ../nbs/01_unet.ipynb #01-059
 def upsample(x, h:int, w:int): # [B, H, W, C]
     "Twice the size, each pixel repeated, cropped to `h` x `w`."
     return x.repeat(2, 1).repeat(2, 2)[:, :h, :w] # [B, h, w, C]
 
-# %% ../nbs/01_unet.ipynb #01-063
+# %% ../nbs/01_unet.ipynb #01-064
 def check_halves(h:int, w:int, # size of the pictures
                  levels:int    # how often the network halves them
                 ):
@@ -226,7 +226,7 @@ def check_halves(h:int, w:int, # size of the pictures
     even = lambda n: all((n >> i) % 2 == 0 or n >> i <= 1 for i in range(levels))
     check(even(h) and even(w), "images", f"size {h} x {w}", f"sides that halve evenly {levels} time(s): pad or crop to a multiple of {2**levels}")
 
-# %% ../nbs/01_unet.ipynb #01-067
+# %% ../nbs/01_unet.ipynb #01-068
 class UNet(nnx.Module):
     "The noisy picture, the time and perhaps a label in; a prediction of the picture's shape out."
     def __init__(self,
@@ -257,7 +257,7 @@ class UNet(nnx.Module):
             setattr(self, f"up{i}", stage(c_below + c, c, emb=late))
         self.norm, self.head = nnx.LayerNorm(widths[0], **kwargs), conv(widths[0], out_channels, **kwargs)
 
-# %% ../nbs/01_unet.ipynb #01-069
+# %% ../nbs/01_unet.ipynb #01-070
 @patch
 def __call__(self:UNet, x, t, label=None):
     "`[B, H, W, C]`, `[B]` times (0 to 999), `[B]` labels -> `[B, H, W, out_channels]`."
