@@ -302,12 +302,12 @@ def explore(self:Run,
            ): # ipywidgets box
     "Controls for label, sampler, steps, guidance and seed, and the pictures that they make."
     import ipywidgets as w
-    r, picture = self.recipe, w.Image(format="png")
+    r, picture = self.recipe, w.Image(format="png", layout=dict(align_self="flex-start"))
     choices = dict(sampler=w.Dropdown(options=[*samplers], value=r.sampler if r.sampler in samplers else "dpmpp_2m", description="sampler"),
                    steps=w.SelectionSlider(options=sorted({4, 6, 8, 12, 16, 24, 32, r.sample_steps}), value=r.sample_steps, description="steps", continuous_update=False),
                    seed=w.IntSlider(0, 0, 99, description="seed"))
-    if self.classes: choices |= dict(label=w.Dropdown(options=[("any", None), *((str(c), c) for c in range(self.classes))], description="label"),
+    if self.classes: choices |= dict(label=w.Dropdown(options=["any", *range(self.classes)], description="label"),
                                      guidance=w.FloatSlider(r.guidance, min=0, max=6, step=.1, description="guidance"))
-    draw = lru_cache(256)(lambda **how: sheet(self.sample(n, batch_size=n, **how), cols))
+    draw = lru_cache(256)(lambda label="any", **how: sheet(self.sample(n, None if label == "any" else label, batch_size=n, **how), cols))
     def update(**how): picture.value = draw(**how)
     return w.VBox([*choices.values(), picture, w.interactive_output(update, choices)])
