@@ -1,43 +1,52 @@
-"""Quality of 1024 digits after 30, 60 and 120 seconds, start of the process and compiling included: unetdiff against diffusers on the same cores.
+"""Quality of 1024 digits after 30, 60 and 120 seconds, start of the process and compiling included: unetdiff against PyTorch on the same cores.
 
     python benchmarks/quality.py
 
-unetdiff plans its learning rate over the steps that fit; how many do, one short run tells. The rival trains as long as it may, with AdamW at 1e-3,
-an average of its weights, and is sampled by DDIM in 20 steps. It knows no labels, so its samples have no accuracy.
+The default, which knows labels, is trained as it stands, and for as many steps as fit into each budget. So that nothing but the training differs, 60 seconds go to unconditional models as well: unetdiff with its own
+U-Net, unetdiff with the U-Net of diffusers built from its parts, diffusers, and denoising-diffusion-pytorch's U-Net. unetdiff plans its learning rate over the steps
+that fit; how many do, two short runs tell. The rivals train as long as they may, with AdamW at 1e-3, an average of their weights, and are sampled by DDIM in 20 steps.
 """
 import json
 import resource
 import sys
 import time
 
+import unetdiff
 from common import cold, save
 
 budgets = (30, 60, 120)
+names = {"default": "unetdiff", "unlabelled": "unetdiff, no labels", "same": "unetdiff, diffusers' U-Net, no labels", "diffusers": "diffusers", "ddpm": "denoising-diffusion-pytorch"}
 
 
-def ours(start, steps):
+def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
+
+
+def ours(start, kind, steps):
     "Train so many steps, sample, score; how long it took."
-    import numpy as np, unetdiff
-    run = unetdiff.train_digits(steps=steps, progress=False)
+    from unetdiff.metrics import like_real
+    images, labels = unetdiff.digits()
+    model = None
+    if kind == "same":
+        import nets
+        model = unetdiff.unet.init(nets.SameShape)
+    run = unetdiff.train(images, labels if kind == "default" else None, model=model, steps=steps, progress=False)
     trained = time.time() - start
-    asked = np.random.default_rng(0).choice(np.asarray(unetdiff.digits()[1]), 1024)
-    run.sample(1024, asked).block_until_ready()
-    took, memory = time.time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
-    return dict(seconds=took, trained=trained, steps=steps, memory_mib=memory) | run.evaluate()
+    run.sample(1024, like_real(1024) if kind == "default" else None).block_until_ready()
+    return dict(seconds=time.time() - start, trained=trained, steps=steps, memory_mib=memory()) | run.evaluate()
 
 
-def theirs(start, budget):
+def theirs(start, kind, budget):
     "Train until the time is nearly up, sample, score."
     import numpy as np, torch
-    import nets, unetdiff
+    import nets
     from unetdiff.metrics import quality
     real, _ = unetdiff.digits()
     train = np.asarray(unetdiff.data.split(*unetdiff.digits())[0])
     torch.manual_seed(0)
-    net, call = nets.torch_net("diffusers", 8)
+    net, call = nets.torch_net(kind, 8)
     averaged = {k: v.clone() for k, v in net.state_dict().items()}
     step, steps = nets.torch_step(net, call, train, 64), 0
-    while time.time() - start < budget - 8:  # sampling and its start take about that long
+    while time.time() - start < budget - (8 if kind == "diffusers" else 20):  # sampling and its start take about that long
         step()
         steps += 1
         keep = min(.999, (1 + steps)/(10 + steps))
@@ -45,25 +54,32 @@ def theirs(start, budget):
             for k, v in net.state_dict().items(): averaged[k].mul_(keep).add_(v, alpha=1 - keep)
     net.load_state_dict(averaged)
     drawn = nets.torch_samples(call)
-    took, memory = time.time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
+    took = dict(seconds=time.time() - start, steps=steps, memory_mib=memory())
     drawn = (drawn.numpy().transpose(0, 2, 3, 1) + 1)/2
-    return dict(seconds=took, steps=steps, memory_mib=memory) | quality(np.clip(drawn, 0, 1), None, real, train)
+    return took | quality(np.clip(drawn, 0, 1), None, real, train)
+
+
+def steps_in(kind):
+    "How many steps fit into a budget, as a function of it, from two short runs."
+    short, long = cold(__file__, kind, 200), cold(__file__, kind, 800)
+    a_step = (long["trained"] - short["trained"])/600
+    overhead = long["seconds"] - 800*a_step
+    return lambda budget: max(100, int((budget - overhead)/a_step)//100*100)
 
 
 def main():
     "Each budget for each of them."
-    rows, short, long = [], cold(__file__, "ours", 200), cold(__file__, "ours", 800)
-    a_step = (long["trained"] - short["trained"])/600
-    overhead = long["seconds"] - 800*a_step
-    for budget in budgets:
-        steps = max(100, int((budget - overhead)/a_step)//100*100)
-        rows += [dict(name="unetdiff", budget=budget, **cold(__file__, "ours", steps)), dict(name="diffusers", budget=budget, **cold(__file__, "theirs", budget))]
-        print(rows[-2:], flush=True)
+    rows = [dict(name="unetdiff as it stands", **cold(__file__, "default", unetdiff.presets["default"].steps))]
+    for kind, name in names.items():
+        amount = steps_in(kind) if name.startswith("unetdiff") else lambda budget: budget
+        for budget in budgets if kind == "default" else (60,):
+            rows.append(dict(name=name, budget=budget, **cold(__file__, kind, amount(budget))))
+            print(rows[-1], flush=True)
     save("quality", rows)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        start, who, amount = float(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-        print(json.dumps((ours if who == "ours" else theirs)(start, amount)))
+        start, kind, amount = float(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+        print(json.dumps((ours if names[kind].startswith("unetdiff") else theirs)(start, kind, amount)))
     else: main()
