@@ -35,7 +35,7 @@ def worker(start, folder):
         at.append(time.time() - start)
         return state, loss
     unetdiff.training.train_steps = timed
-    for _, _, averaged, _ in fit(model, recipe, (to_range(x), to_range(test_x), y, test_y), info["classes"], 0): pass
+    for _, averaged in fit(model, recipe, (to_range(x), to_range(test_x), y, test_y), info["classes"], 0, unetdiff.training.nothing): pass
     before = time.time()
     unetdiff.Run(averaged, recipe, {}, (test_x, test_y), info).sample(64).block_until_ready()
     return dict(imported=imported, first_step=at[0], sample_64=time.time() - before, compile_step=spent["train_steps"], compile_sampler=spent["sample_batch"])

@@ -50,7 +50,7 @@ def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if l
          steps:int=None,       # training steps; the preset's if left out
          seed:int=0,           # starting weights, batches and noise
          out:str="digits",     # folder for pictures and model; must not hold a run
-         resume:store_true=False, # if the folder holds this run already, only draw its pictures again
+         resume:store_true=False, # go on where the training in the folder ended; of a finished run, only draw the pictures again
          dtype:str=None,       # "float32", or "bfloat16" for accelerators; the preset's if left out
          no_cache:store_true=False # do not keep compiled programs in the user's cache folder
         ):

@@ -7,7 +7,7 @@ __all__ = ['player', 'name_rows', 'tiled', 'sheet', 'address', 'filmstrip', 'scr
            'progress_pictures', 'replace_files', 'monitor']
 
 # %% ../nbs/05_viz.ipynb #05-004
-import io, json, os, signal, time
+import io, json, os, time
 from base64 import b64encode
 from functools import lru_cache
 from inspect import signature
@@ -273,13 +273,12 @@ class monitor:
 
     def __call__(self, step, metrics, run):
         if self.out is None and not hasattr(ipython_shell(), "kernel"): return # a terminal: nowhere to draw
-        start, ctrl_c, first = time.perf_counter(), signal.getsignal(signal.SIGINT), self.next is None
-        if first: self.next, self.ctrl_c, self.place = start, ctrl_c, None
-        last = step == run.recipe.steps or ctrl_c is not self.ctrl_c
-        if start < self.next and not last: return
+        start, first = time.perf_counter(), self.next is None
+        if first: self.next, self.place = start, None
+        if start < self.next and not run.final: return
         self.draw(step, metrics, run)
         end = time.perf_counter()
-        self.next = None if last else end if first else end + (end - start)/self.share
+        self.next = None if run.final else end if first else end + (end - start)/self.share
 
 # %% ../nbs/05_viz.ipynb #05-049
 @patch

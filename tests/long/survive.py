@@ -1,0 +1,110 @@
+"""What happens to a training that is killed, and to one whose checkpoints are damaged.
+
+    python tests/long/survive.py [damages] [kills]
+
+Kills: a training is killed without warning (SIGKILL) at random moments, 25 of them, and resumed each time; its weights, averages and losses have to be
+those of a training that was left alone, to the last bit. Damages: checkpoints are cut short, lose a file, or have a bit flipped, 200 times; each time the
+training either goes on from a whole checkpoint to the very same end, or is refused with one sentence. About ten minutes on two cores.
+"""
+import contextlib
+import io
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import unetdiff
+from unetdiff import digits, load, train
+
+small = dict(net=dict(features=8, mults=(1,), attend=()), steps=400, log_every=10, averaging=(17., 7.), progress=False)
+often = dict(every=20)
+
+
+def child(out):
+    "Train into the folder, from where it was left."
+    unetdiff.keep_compiled()
+    train(*digits(), out=out, resume=True, checkpoints=often, **small)
+
+
+def files(run):
+    "Everything that a run has learned."
+    return [*jax.tree.leaves(unetdiff.training.model_state(run.model)), *run.history.values(), *(v for s in run.snapshots.values() for v in s.values())]
+
+
+def same(a, b): return all(np.array_equal(x, y) for x, y in zip(files(a), files(b), strict=True))
+
+
+def kills(folder, n, seed=0):
+    "Kill a training n times; what came out in the end, and how far it had come each time."
+    out, rng, done = Path(folder)/"killed", random.Random(seed), []
+    while True:
+        process = subprocess.Popen([sys.executable, "-W", "ignore", __file__, "--child", str(out)])
+        seen = lambda: max((int(p.name) for p in (out/"checkpoints").glob("[0-9]*") if p.name.isdigit()), default=0)
+        if len(done) == n:
+            assert process.wait() == 0, "the last training should have reached its end"
+            return load(out), done
+        before = seen()
+        while process.poll() is None and seen() <= before: time.sleep(.01) # it has to come further than the last
+        time.sleep(rng.random()*.05)
+        assert process.poll() is None, "the training was over before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done.append(seen())
+
+
+def damage(path, rng):
+    "Spoil one file below a folder; what was done to it."
+    file = rng.choice(sorted(p for p in path.rglob("*") if p.is_file() and p.stat().st_size))
+    data = bytearray(file.read_bytes())
+    how = rng.choice(["cut", "flip", "remove"])
+    if how == "flip": data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    if how == "cut": del data[rng.randrange(len(data)):]
+    if how == "remove": file.unlink()
+    else: file.write_bytes(data)
+    return how, str(file.relative_to(path))
+
+
+def damages(folder, alone, n, seed=0):
+    "Spoil checkpoints n times; how often each outcome came."
+    whole, outcomes = Path(folder)/"whole", {}
+    def stop(step, metrics, run):
+        if step == small["steps"] - 20: signal.raise_signal(signal.SIGINT)
+    train(*digits(), out=whole, checkpoints=often, callback=stop, **small)
+    rng = random.Random(seed)
+    for i in range(n):
+        out = Path(folder)/"spoiled"
+        shutil.copytree(whole, out)
+        steps = sorted((out/"checkpoints").iterdir())
+        hit = [damage(step, rng) for step in (steps[-1:] if rng.random() < .7 else steps)]
+        before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        with warnings.catch_warnings(record=True) as told, contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("always")
+            try: outcome = "went on" if same(train(*digits(), out=out, resume=True, checkpoints=often, **small), alone) else "WRONG"
+            except ValueError as e: outcome = "refused" if "\n" not in str(e) and str(e).startswith("out: got") else f"WRONG {e}"
+        if outcome == "went on" and any("damaged" in str(w.message) for w in told): outcome = "fell back"
+        if outcome == "refused": assert all(p.exists() and p.read_bytes() == v for p, v in before.items()), f"{hit}: a refused folder was changed"
+        assert "WRONG" not in outcome, f"{hit}: {outcome}"
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        shutil.rmtree(out)
+    return outcomes
+
+
+def main(n_damages=200, n_kills=25):
+    "So many damaged checkpoints, so many kills."
+    alone = train(*digits(), **small)
+    with tempfile.TemporaryDirectory() as folder:
+        print("damaged:", damages(folder, alone, n_damages), flush=True)
+        run, done = kills(folder, n_kills)
+        assert same(run, alone), "a resumed training should end as one that was left alone, to the bit"
+        print(f"killed {len(done)} times, at checkpoints {done}: the same to the last bit")
+
+
+if __name__ == "__main__": child(sys.argv[2]) if sys.argv[1:2] == ["--child"] else main(*map(int, sys.argv[1:]))
