@@ -147,7 +147,7 @@ def bits_per_dim(self:Run,
                  high:float=80.,    # the highest
                  seed:int=0,        # of everything random
                  batch_size:int=64  # pictures at a time
-                ) -> dict: # `bound`, `bound_error`, `flow`, `flow_error`, `n`
+                ) -> dict: # bound, `bound_error`, flow, `flow_error`, `n`
     "Bits per dimension by the bound and by the flow, and their standard errors."
     if images is None: images, labels = self.held_out
     shape, (lo, hi), n = tuple(self.info["shape"]), self.recipe.pixel_range, len(images)
