@@ -4,10 +4,16 @@
 
 # %% auto #0
 __all__ = ['check', 'whole', 'number', 'choose', 'as_images', 'as_labels', 'show_images', 'digits', 'to_range', 'from_range',
-           'split', 'draw_batch']
+           'split', 'draw_batch', 'is_picture', 'in_two', 'as_pixels', 'Pictures', 'in_folder', 'labels_in', 'pictures']
 
 # %% ../nbs/00_data.ipynb #00-004
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 import jax, jax.numpy as jnp, numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm.auto import tqdm
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -139,3 +145,94 @@ def draw_batch(key,              # random key
     if batch_size is None: return images, labels
     i = jax.random.randint(key, (batch_size,), 0, len(images))
     return images[i], None if labels is None else labels[i]
+
+# %% ../nbs/00_data.ipynb #00-049
+def is_picture(v) -> bool:
+    "Is it one, as data sources know them?"
+    return isinstance(v, (Image.Image, str, Path)) or getattr(v, "ndim", 0) in (2, 3)
+
+def in_two(element) -> tuple: # picture, label or None
+    "An element of a source taken apart."
+    if not isinstance(element, dict): return tuple(element)[:2] if isinstance(element, (tuple, list)) else (element, None)
+    picture = next((v for v in element.values() if is_picture(v)), None)
+    return picture, element.get("label", next((v for v in element.values() if whole(v, 0)), None))
+
+def as_pixels(picture,            # an array, a Pillow image, or the path of one
+              size:tuple=None,    # (H, W), to be scaled and cropped to; None: as it is
+              channels:int=None   # 1 or 3; None: as it has
+             ) -> np.ndarray: # `[H, W, C]`
+    "A picture as an array."
+    try: picture = ImageOps.exif_transpose(Image.open(picture)) if isinstance(picture, (str, Path)) else picture
+    except (OSError, UnidentifiedImageError): check(False, "images", f"{str(picture)!r}, which cannot be read", "pictures that Pillow can read")
+    check(is_picture(picture), "images", f"a source of {type(picture).__name__}", "a source of pictures, alone, with a label, or in a dictionary")
+    if not isinstance(picture, Image.Image):
+        x = as_images(np.asarray(picture)[None])[0] if np.asarray(picture).dtype != np.uint8 else np.atleast_3d(picture)
+        if size in (None, x.shape[:2]) and channels in (None, x.shape[-1]): return x
+        check(x.dtype == np.uint8 and x.shape[-1] in (1, 3), "size", f"{size} for a picture of {x.shape} {x.dtype}", "pictures of bytes with 1 or 3 channels, where they have to be changed")
+        picture = Image.fromarray(x.squeeze(-1) if x.shape[-1] == 1 else x)
+    check(picture.mode[0] not in "IF", "images", f"a picture of mode {picture.mode!r}", "pictures with 8 bits for each colour")
+    grey = channels == 1 if channels else picture.mode in ("1", "L", "LA")
+    picture = picture.convert("L" if grey else "RGB")
+    return np.atleast_3d(np.asarray(picture if size is None else ImageOps.fit(picture, size[::-1])))
+
+# %% ../nbs/00_data.ipynb #00-050
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    "Pictures that are read when they are asked for, all of one form."
+    source: Any              # anything with a length and `[i]`
+    rows: np.ndarray         # which elements of it, `[N]`
+    labels: np.ndarray|None  # int32 `[N]`, or None
+    names: list|None         # what the labels stand for, where the source says it
+    shape: tuple             # (N, H, W, C)
+    change: bool             # scale, crop and colour them to that shape; else it is demanded
+
+    def __len__(self): return len(self.rows)
+
+    def __getitem__(self, i): # a whole number: picture i, `[H, W, C]`; several: the `Pictures` of those rows
+        if np.ndim(i) == 1 or isinstance(i, slice):
+            return replace(self, rows=self.rows[i], labels=None if self.labels is None else self.labels[i], shape=(len(self.rows[i]), *self.shape[1:]))
+        x = as_pixels(in_two(self.source[int(self.rows[i])])[0], *(self.shape[1:3], self.shape[3])*self.change)
+        check(x.shape == self.shape[1:], "images", f"picture {self.rows[i]} of shape {x.shape}", f"pictures of one shape, {self.shape[1:]} as the first, or `size` and `channels` for all")
+        return x
+
+    def __array__(self, dtype=None, copy=None):
+        "All of them, read now; a bar appears if that takes more than a few seconds."
+        return np.stack([self[i] for i in tqdm(range(len(self)), desc="reading pictures", delay=5, leave=False)])
+
+# %% ../nbs/00_data.ipynb #00-051
+def in_folder(path:Path) -> tuple: # files, labels or None, names of the classes or None
+    "The pictures of a folder; its sub-folders are classes."
+    check(path.is_dir(), "images", f"{str(path)!r}, which is no folder", "a folder of pictures")
+    kinds = Image.registered_extensions()
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds and not any(part.startswith(".") for part in p.relative_to(path).parts))
+    check(files, "images", f"{str(path)!r}, where no pictures are", "a folder of pictures")
+    parts = [p.relative_to(path).parts for p in files]
+    names, inside = sorted({p[0] for p in parts if len(p) > 1}), {len(p) > 1 for p in parts}
+    check(len(inside) == 1, "images", f"{str(path)!r}, with pictures beside its sub-folders", "pictures in sub-folders, one for each class, or no sub-folders")
+    return files, [names.index(p[0]) for p in parts] if len(names) > 1 else None, names if len(names) > 1 else None
+
+def labels_in(source) -> tuple: # labels or None, names of the classes or None
+    "The labels of a source; where there is no column of them, all elements are read once."
+    kinds = getattr(source, "features", None) or {} # of a Hugging Face data set
+    column = next((k for k, v in kinds.items() if hasattr(v, "names")), None)
+    if column: return np.asarray(source[column]), list(kinds[column].names)
+    if in_two(source[0])[1] is None: return None, None
+    return np.array([in_two(source[i])[1] for i in tqdm(range(len(source)), desc="reading labels", delay=5, leave=False)]), None
+
+# %% ../nbs/00_data.ipynb #00-052
+def pictures(source,            # a folder, a Hugging Face data set, or anything with a length and `[i]`
+             labels=None,       # `[N]` integers from 0, in the place of the source's own
+             size:int|tuple|None=None, # height and width that all are brought to, or one number for both; None: they all have one
+             channels:int|None=None    # 1: grey, 3: colour; None: as the first picture
+            ) -> Pictures:
+    "Pictures of a folder or of any data source, read when they are needed."
+    check(size is None or whole(size) or (isinstance(size, Sequence) and len(size) == 2 and all(map(whole, size))), "size", repr(size), "a whole number of pixels, or two: height and width")
+    check(channels in (None, 1, 3), "channels", repr(channels), "1 for grey, 3 for colour, or None")
+    names, own = None, labels is not None
+    if isinstance(source, (str, Path)): source, found, names = in_folder(Path(source))
+    else:
+        check(hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source), "images", f"a {type(source).__name__}", "an array, a folder, or a source with a length and `[i]`")
+        found, names = (None, None) if own else labels_in(source)
+    first = as_pixels(in_two(source[0])[0], (size, size) if whole(size) else size and tuple(size), channels)
+    labels = labels if own else found
+    return Pictures(source, np.arange(len(source)), None if labels is None else as_labels(labels, len(source)), None if own else names, (len(source), *first.shape), bool(size or channels))

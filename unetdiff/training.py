@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe', 'check_recipe', 'State', 'first_state',
-           'Progress', 'objective', 'use_cores', 'mesh_for', 'over_devices', 'average_decay', 'averaged', 'train_step',
+           'Progress', 'objective', 'use_cores', 'join_processes', 'any_process', 'mesh_for', 'cut_axis', 'places',
+           'put', 'state_places', 'in_parts', 'over_devices', 'average_decay', 'averaged', 'this_batch', 'train_step',
            'train_steps', 'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim', 'in_words',
-           'unet_for', 'with_weights', 'read_run', 'load', 'plain', 'like', 'checksum', 'Checkpoints', 'stop_signals',
-           'smooth', 'make_history', 'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'prepare', 'train',
-           'nothing', 'finished', 'train_digits', 'exponent', 'overlap']
+           'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'like', 'checksum',
+           'Checkpoints', 'batches', 'stream', 'at_a_time', 'stop_signals', 'smooth', 'make_history', 'start_state',
+           'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect', 'prepare', 'train', 'nothing', 'even',
+           'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
-import json, math, os, signal, sys, threading, time, warnings, zlib
+import importlib.util, json, math, os, signal, sys, threading, time, warnings, zlib
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
 from importlib.resources import files
-from itertools import accumulate
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Callable, NamedTuple
 import jax, jax.numpy as jnp, numpy as np, optax
@@ -24,6 +26,7 @@ from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from fastcore.meta import delegates
 from flax import nnx
+from jax.experimental import multihost_utils
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.flatten_util import ravel_pytree
 from platformdirs import user_cache_dir
@@ -32,24 +35,28 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from tqdm.auto import tqdm
 from . import __version__
-from .data import as_images, as_labels, check, choose, digits, draw_batch, number, split, to_range, whole
+from .data import Pictures, as_images, as_labels, check, choose, digits, draw_batch, number, pictures, split, to_range, whole
 from .diffusion import Process, Schedule, draw_noise, loss
-from .unet import UNet, check_halves, init
+from .unet import UNet, init
 
 # %% ../nbs/03_training.ipynb #03-007
 @cache
 def adamw(steps:int, # length of training
-          peak:float=6e-3, warmup:float=.05, clip:float=1., weight_decay:float=1e-4):
+          flat:bool=True, # all parameters as one array
+          *, peak:float=6e-3, warmup:float=.05, clip:float=1., weight_decay:float=1e-4):
     "AdamW with a learning rate that climbs, then falls to zero at the end."
     rate = optax.warmup_cosine_decay_schedule(0., peak, max(1, round(warmup*steps)), max(2, steps), 0.)
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay)))
+    tx = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay))
+    return optax.flatten(tx) if flat else tx
 
 # %% ../nbs/03_training.ipynb #03-009
 @cache
-def clipped_adamw(steps:int): # its learning rate does not depend on them
+def clipped_adamw(steps:int,      # its learning rate does not depend on them
+                  flat:bool=True): # all parameters as one array
     "Entries clipped to 0.3, then the norm to 0.5; 1000 steps up to 1e-4, 4000 down to a hundredth of that."
     rate = optax.warmup_cosine_decay_schedule(0., 1e-4, 1000, 5000, 1e-6)
-    return optax.flatten(optax.chain(optax.clip(.3), optax.clip_by_global_norm(.5), optax.adamw(rate, b1=.9, b2=.999, eps=1e-8, weight_decay=2e-5)))
+    tx = optax.chain(optax.clip(.3), optax.clip_by_global_norm(.5), optax.adamw(rate, b1=.9, b2=.999, eps=1e-8, weight_decay=2e-5))
+    return optax.flatten(tx) if flat else tx
 
 optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
 
@@ -70,6 +77,7 @@ class Recipe:
     optimizer: str|Callable = "adamw"     # a name in `optimizers`, or an optax optimizer
     steps: int = 4000                     # training steps
     batch_size: int|None = 32             # pictures a step; None: all of them
+    parts: int = 1                        # in which a device works through its share of the batch, to save memory
     averaging: float|tuple|None = 17.     # exponent of the weights' running average, or several, of which the first samples; None: no average
     test_size: float = .05                # share of the pictures that is held back, in (0, 1)
     log_every: int = 100                  # steps between two held-out losses
@@ -91,8 +99,9 @@ class Recipe:
 # %% ../nbs/03_training.ipynb #03-015
 def check_recipe(r:Recipe):
     "Refuse a recipe with impossible values."
-    for name in ("steps", "log_every", "sample_steps"): check(whole(getattr(r, name)), name, repr(getattr(r, name)), "a whole number from 1")
+    for name in ("steps", "log_every", "sample_steps", "parts"): check(whole(getattr(r, name)), name, repr(getattr(r, name)), "a whole number from 1")
     check(r.batch_size is None or whole(r.batch_size), "batch_size", repr(r.batch_size), "a whole number from 1, or None for all pictures")
+    check((r.batch_size or 0) % r.parts == 0, "parts", repr(r.parts), f"a divisor of the batch size, {r.batch_size}")
     several = isinstance(r.averaging, tuple) and r.averaging
     check(r.averaging is None or all(number(v, 0) for v in several or (r.averaging,)), "averaging", repr(r.averaging), "a number from 0, several of them, or None")
     check(number(r.label_drop, 0) and r.label_drop < 1, "label_drop", repr(r.label_drop), "a number from 0 to below 1")
@@ -147,25 +156,89 @@ def use_cores(most:int=4):
 
 use_cores()
 
-# %% ../nbs/03_training.ipynb #03-025
-def mesh_for(batch_size:int) -> Mesh: # its only axis is called "batch"
-    "As many devices as share a batch evenly."
-    return Mesh(np.array(jax.devices()[:math.gcd(batch_size, jax.device_count())]), "batch")
+# %% ../nbs/03_training.ipynb #03-026
+def join_processes():
+    "Start JAX's runtime across processes, if the environment says that there are several."
+    address, *numbers = [os.environ.get(f"JAX_{name}") for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")]
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    several = max(len(hosts), *(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")))
+    if jax.distributed.is_initialized(): return
+    if address and all(numbers): jax.distributed.initialize(address, *map(int, numbers))
+    elif several > 1: jax.distributed.initialize()
 
-def over_devices(gradient, # (params, rest, x, labels, t, eps) -> ((loss, rest), gradient)
-                 mesh:Mesh):
-    "The same function, computed by each device on its share of the batch."
-    if mesh.size == 1: return gradient
-    mean = partial(jax.lax.pmean, axis_name="batch")
-    def shared(*args):
-        (value, rest), g = gradient(*args)
-        flat, unravel = ravel_pytree((value, g))
-        value, g = unravel(mean(flat))
-        return (value, jax.tree.map(lambda a: mean(a) if jnp.issubdtype(a.dtype, jnp.floating) else a, rest)), g
-    whole, share = PartitionSpec(), PartitionSpec("batch")
-    return jax.shard_map(shared, mesh=mesh, in_specs=(whole, whole, share, share, share, share), out_specs=whole, check_vma=False)
+join_processes()
+
+def any_process(*flags) -> list: # of bool
+    "Each of these flags, raised if any process has raised it; every process has to ask."
+    return flags if jax.process_count() == 1 else multihost_utils.process_allgather(np.array(flags)).any(0).tolist()
 
 # %% ../nbs/03_training.ipynb #03-027
+def mesh_for(batch_size:int, devices:list=None) -> Mesh: # its only axis is called "batch"
+    "As many devices, of all if no others are named, as share a batch evenly."
+    devices = devices or jax.devices()
+    return Mesh(np.array(devices[:math.gcd(batch_size, len(devices))]), "batch")
+
+# %% ../nbs/03_training.ipynb #03-029
+def cut_axis(shape, n:int) -> int|None: # None if there is no such axis
+    "The longest axis that `n` devices share evenly."
+    return max((i for i, size in enumerate(shape) if size % n == 0), key=lambda i: shape[i], default=None)
+
+def places(tree, mesh:Mesh, fsdp:bool):
+    "Where the arrays lie: whole on each device, or cut."
+    axis = lambda a: cut_axis(a.shape, mesh.size) if fsdp else None
+    place = lambda axis: PartitionSpec() if axis is None else PartitionSpec(*[None]*axis, "batch")
+    return jax.tree.map(lambda a: NamedSharding(mesh, place(axis(a))), tree)
+
+is_key = lambda a: jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+
+def put(tree, place): # a place for all arrays, or a tree of places
+    "Arrays there; random keys, too, which `jax.device_put` does not give to several processes."
+    one = lambda a, p: jax.random.wrap_key_data(jax.device_put(np.asarray(jax.random.key_data(a)), p), impl=jax.random.key_impl(a)) if is_key(a) else jax.device_put(a, p)
+    return jax.tree.map(one, tree, jax.tree.map(lambda _: place, tree) if isinstance(place, NamedSharding) else place)
+
+def state_places(state:State, mesh:Mesh, fsdp:bool) -> State:
+    "Where a state's arrays lie; what a network keeps besides its parameters is never cut."
+    return State(*places(state[:3], mesh, fsdp), places(state.rest, mesh, False))
+
+# %% ../nbs/03_training.ipynb #03-030
+def in_parts(gradient, # (params, rest, x, labels, t, eps) -> ((loss, rest), gradient)
+             parts:int):
+    "The same function, over so many parts of the batch, one after the other."
+    if parts == 1: return gradient
+    def mean(params, rest, *rows):
+        def add(carry, part):
+            (value, rest), g = gradient(params, carry[1], *part)
+            return (jax.tree.map(jnp.add, carry[0], (value, g)), rest), None
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        (total, rest), _ = jax.lax.scan(add, (zero, rest), jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), rows))
+        value, g = jax.tree.map(lambda a: a/parts, total)
+        return (value, rest), g
+    return mean
+
+# %% ../nbs/03_training.ipynb #03-031
+def over_devices(objective, # (params, rest, x, labels, t, eps) -> (loss, rest)
+                 mesh:Mesh, parts:int=1, fsdp:bool=False):
+    "Its value and gradient, computed by each device on its share of the batch; the parameters may be cut."
+    if mesh.size == 1: return in_parts(jax.value_and_grad(objective, has_aux=True), parts)
+    def gradient(params, *args):
+        axes = [cut_axis(p.shape, mesh.size) if fsdp else None for p in jax.tree.leaves(params)]
+        def gather(cut): # each device's part -> the parameters
+            leaves, tree = jax.tree.flatten(cut)
+            return tree.unflatten([p if a is None else jax.lax.all_gather(p, "batch", axis=a, tiled=True) for p, a in zip(leaves, axes)])
+        def shared(params, *args):
+            step = jax.value_and_grad(lambda p, *args: objective(gather(p), *args), has_aux=True)
+            (value, rest), g = in_parts(step, parts)(params, *args)
+            leaves, tree = jax.tree.flatten(g)
+            flat, unravel = ravel_pytree((value, [v for v, a in zip(leaves, axes) if a is None])) # what everybody has whole travels as one array
+            value, whole = unravel(jax.lax.pmean(flat, "batch"))
+            whole = iter(whole)
+            g = tree.unflatten([next(whole) if a is None else v/mesh.size for v, a in zip(leaves, axes)])
+            return (value, jax.tree.map(lambda a: jax.lax.pmean(a, "batch") if jnp.issubdtype(a.dtype, jnp.floating) else a, rest)), g
+        lie, everywhere, share = jax.tree.map(lambda s: s.spec, places(params, mesh, fsdp)), PartitionSpec(), PartitionSpec("batch")
+        return jax.shard_map(shared, mesh=mesh, in_specs=(lie, everywhere, share, share, share, share), out_specs=(everywhere, lie), check_vma=False)(params, *args)
+    return gradient
+
+# %% ../nbs/03_training.ipynb #03-033
 def average_decay(i, exponent): # step, counted from 0
     "How much of the running average survives step `i`; nothing if `exponent` is None."
     return 0. if exponent is None else (1 - 1/(i + 1))**(exponent + 1)
@@ -174,43 +247,50 @@ def averaged(average, params, keep):
     "The running average, a step on."
     return jax.tree.map(lambda a, p: keep*a + (1 - keep)*p, average, params)
 
-# %% ../nbs/03_training.ipynb #03-031
-def train_step(i, state:State, images, labels, key, graph, recipe:Recipe, optimizer, classes:int, mesh:Mesh):
+# %% ../nbs/03_training.ipynb #03-037
+def this_batch(row, key, images, labels, recipe:Recipe):
+    "A step's pictures: drawn from `[N, H, W, C]`, or, where streamed `[steps, B, H, W, C]`, those in its row."
+    if images.ndim == 4: return draw_batch(key, images, labels, recipe.batch_size)
+    x = images[row]/np.float32(255) if images.dtype == jnp.uint8 else images[row]
+    return to_range(x, *recipe.pixel_range), None if labels is None else labels[row]
+
+def train_step(i, row, state:State, images, labels, key, graph, recipe:Recipe, optimizer, classes:int, mesh:Mesh, fsdp:bool):
     "One step: batch, gradient, update, average."
     k1, k2, k3 = jax.random.split(jax.random.fold_in(key, i), 3)
-    x, y = draw_batch(k1, images, labels, recipe.batch_size)
+    x, y = this_batch(row, k1, images, labels, recipe)
     if y is not None: y = jnp.where(jax.random.uniform(k2, y.shape) < recipe.label_drop, classes, y)
     t, eps = draw_noise(recipe.process, k3, x, i/recipe.steps)
-    penalty = recipe.penalty/mesh.size**2 # it is made of the mean over a batch, and each device sees but a share
-    gradient = jax.value_and_grad(partial(objective, graph=graph, recipe=recipe, penalty=penalty), has_aux=True)
-    (value, rest), g = over_devices(gradient, mesh)(state.params, state.rest, x, y, t, eps)
+    penalty = recipe.penalty/(mesh.size*recipe.parts)**2 # it is made of the mean over a batch, and each device sees but a share
+    gradient = over_devices(partial(objective, graph=graph, recipe=recipe, penalty=penalty), mesh, recipe.parts, fsdp)
+    (value, rest), g = gradient(state.params, state.rest, x, y, t, eps)
     updates, memory = optimizer.update(g, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     average = tuple(averaged(a, params, average_decay(i, e)) for a, e in zip(state.average, recipe.exponents))
     return State(params, average, memory, rest), value
 
-# %% ../nbs/03_training.ipynb #03-032
-@partial(jax.jit, static_argnames=("graph", "recipe", "optimizer", "classes", "mesh"), donate_argnames="state")
-def train_steps(state:State, start, stop, images, labels, key, *, graph, recipe, optimizer, classes, mesh):
+# %% ../nbs/03_training.ipynb #03-038
+@partial(jax.jit, static_argnames=("graph", "recipe", "optimizer", "classes", "mesh", "fsdp"), donate_argnames="state")
+def train_steps(state:State, start, stop, images, labels, key, *, graph, recipe, optimizer, classes, mesh, fsdp=False):
     "Steps `start` to `stop`, at most `log_every`, as one program; the loss of each."
     def body(i, carry):
-        state, value = train_step(i, carry[0], images, labels, key, graph, recipe, optimizer, classes, mesh)
+        state, value = train_step(i, i - start, carry[0], images, labels, key, graph, recipe, optimizer, classes, mesh, fsdp)
+        if fsdp: state = jax.lax.with_sharding_constraint(state, state_places(state, mesh, fsdp))
         return state, carry[1].at[i - start].set(value)
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every)))
 
-# %% ../nbs/03_training.ipynb #03-037
+# %% ../nbs/03_training.ipynb #03-043
 def in_batches(program:Callable, # (*fixed, numbers of the rows, *rows of each) -> anything
                fixed:tuple,      # what all batches share
                each:tuple,       # arrays with a row for each picture, or None
                batch_size:int    # pictures at a time
               ) -> list: # what the program returned for each batch
     "Run a program on all rows, in batches of one size, the last one filled up, each shared by all devices."
-    n, mesh = len(each[0]), mesh_for(batch_size)
+    n, mesh = len(each[0]), mesh_for(batch_size, jax.local_devices())
     place = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     fixed, rows = place(fixed), [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
     return [program(*fixed, *place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
 
-# %% ../nbs/03_training.ipynb #03-042
+# %% ../nbs/03_training.ipynb #03-048
 @partial(jax.jit, static_argnames=("graph", "recipe"))
 def held_out_loss(average, rest, images, labels, *, graph, recipe):
     "The loss on held-out pictures, each used with several noises, 256 in all."
@@ -218,7 +298,7 @@ def held_out_loss(average, rest, images, labels, *, graph, recipe):
     t, eps = draw_noise(recipe.process, jax.random.key(0), images[i])
     return objective(average, rest, images[i], None if labels is None else labels[i], t, eps, graph, recipe)[0]
 
-# %% ../nbs/03_training.ipynb #03-044
+# %% ../nbs/03_training.ipynb #03-050
 @dataclass
 class Run:
     "A trained network and all that is known of its training."
@@ -239,7 +319,7 @@ class Run:
         "How many labels the network knows; None if it takes none."
         return self.info["classes"]
 
-# %% ../nbs/03_training.ipynb #03-046
+# %% ../nbs/03_training.ipynb #03-052
 @patch
 def labels_for(self:Run,
                n:int,   # number of pictures
@@ -256,7 +336,7 @@ def labels_for(self:Run,
     check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
     return np.broadcast_to(y.astype(np.int32), (n,))
 
-# %% ../nbs/03_training.ipynb #03-048
+# %% ../nbs/03_training.ipynb #03-054
 def by_name(state:nnx.State) -> dict: # name -> array
     "The numbers of a state by name."
     return flatten_dict(nnx.to_pure_dict(state), sep=".")
@@ -265,7 +345,7 @@ def model_state(model:nnx.Module) -> dict: # name -> array
     "A network's numbers by name; the state of random generators is left out."
     return by_name(nnx.split(model, nnx.RngState, ...)[2])
 
-# %% ../nbs/03_training.ipynb #03-049
+# %% ../nbs/03_training.ipynb #03-055
 def own(v) -> bool:
     "Is this entry of a recipe the user's own, and not plain data?"
     return callable(v) or isinstance(v, (Schedule, optax.GradientTransformation))
@@ -283,7 +363,7 @@ def in_words(recipe) -> dict: # plain data
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
     return {k: {"own": getattr(v, "__name__", type(v).__name__)} if own(v) else v for k, v in values.items()}
 
-# %% ../nbs/03_training.ipynb #03-050
+# %% ../nbs/03_training.ipynb #03-056
 @patch
 def save(self:Run, path): # folder, made if it is missing; refused if it holds a run
     "Save a run for `load`."
@@ -303,7 +383,7 @@ def write(self:Run, path:Path): # folder, made if it is missing
     for name, content in [*contents.items(), ("run.json", text.encode())]:
         (path/f".{name}").write_bytes(content), os.replace(path/f".{name}", path/name)
 
-# %% ../nbs/03_training.ipynb #03-052
+# %% ../nbs/03_training.ipynb #03-058
 def unet_for(recipe:Recipe, channels:int, classes:int|None):
     "How to make the U-Net of a recipe for pictures with so many channels."
     return partial(UNet, channels, channels, classes=classes, dtype=recipe.dtype, **recipe.net)
@@ -317,7 +397,7 @@ def with_weights(model:nnx.Module, weights:dict, path):
     nnx.replace_by_pure_dict(rest, unflatten_dict({k: jnp.asarray(v) for k, v in weights.items()}, sep="."))
     return nnx.merge(graph, rng, rest)
 
-# %% ../nbs/03_training.ipynb #03-053
+# %% ../nbs/03_training.ipynb #03-059
 def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures, snapshots
     "The files of a run."
     check((path/"run.json").is_file(), "path", f"{str(path)!r}, which holds no run", "a folder that `run.save` has written")
@@ -325,7 +405,7 @@ def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures, s
     try: return json.loads((path/"run.json").read_text()), *(load_file(path/f"{name}.safetensors") for name in names), *[{}]*(3 - len(names))
     except (OSError, ValueError, SafetensorError) as e: raise ValueError(f"path: got {str(path)!r}, a damaged run ({e}), but takes a folder that `run.save` has written") from None
 
-# %% ../nbs/03_training.ipynb #03-054
+# %% ../nbs/03_training.ipynb #03-060
 def load(path=None,            # folder; None: the digits model that comes with the package
          *, model:nnx.Module=None, # your own network, if the run has one
          **recipe              # entries of the recipe that were functions of your own
@@ -348,24 +428,32 @@ def load(path=None,            # folder; None: the digits model that comes with 
         snapshots.setdefault((int(step), float(e)), {})[name] = v
     return Run(with_weights(model, weights, path), recipe, history, (jnp.asarray(held["images"]), None if labels is None else jnp.asarray(labels)), info, snapshots)
 
-# %% ../nbs/03_training.ipynb #03-056
-is_key = lambda a: jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+# %% ../nbs/03_training.ipynb #03-062
+@cache
+def copier(mesh:Mesh):
+    "A program that copies arrays, whole, to each device."
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+def whole_here(tree): # of arrays on this process's first device
+    "Copies of arrays that lie on many devices, and may be cut up among them."
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    return jax.tree.map(lambda a: a.addressable_data(0), copier(mesh)(tree))
 
 def plain(state) -> list: # of NumPy arrays
     "The numbers of a state, copied; random keys as numbers, too."
-    return [np.array(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(state)]
+    return [np.array(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(whole_here(state))]
 
 def like(state, arrays:list): # a state
     "Those numbers in the place of a state's own."
     old, tree = jax.tree.flatten(state)
     new = [jax.random.wrap_key_data(v, impl=jax.random.key_impl(a)) if is_key(a) else v for a, v in zip(old, arrays)]
-    return tree.unflatten([jax.device_put(v, a.sharding) for a, v in zip(old, new)])
+    return tree.unflatten([put(v, a.sharding) for a, v in zip(old, new)])
 
 def checksum(value) -> int: # of bytes or of an array
     "A number that changes if a bit does."
     return zlib.crc32(value if isinstance(value, bytes) else np.asarray(value).tobytes())
 
-# %% ../nbs/03_training.ipynb #03-057
+# %% ../nbs/03_training.ipynb #03-063
 class Checkpoints:
     "The checkpoints of one training, in the folder `checkpoints` within its own."
     def __init__(self, folder,      # of the training
@@ -383,6 +471,7 @@ class Checkpoints:
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder/".lock")
+        if jax.process_index() > 0: return self # the first process locks for all
         try: self.lock.acquire(timeout=0)
         except Timeout: raise ValueError(f"out: got {str(self.folder)!r}, where another training is at work, but takes a folder of its own") from None
         return self
@@ -400,15 +489,20 @@ class Checkpoints:
         try:
             if "manager" in self.__dict__: self.manager.close() # waits for what is being written
         except Exception as e: warnings.warn(f"the last checkpoint was not written: {e}")
-        finally: self.lock.release()
+        finally: self.lock.release() # does nothing where it is not held
 
-# %% ../nbs/03_training.ipynb #03-058
+# %% ../nbs/03_training.ipynb #03-064
 @patch
-def save(self:Checkpoints, progress:Progress, now:bool=False):
-    "Save the progress if it is time for it, or `now`. What goes wrong is told, and training goes on."
+def due(self:Checkpoints, step:int) -> bool:
+    "Is it time for another one?"
+    return step - self.last >= self.every or time.time() - self.when >= self.seconds
+
+@patch
+def save(self:Checkpoints, progress:Progress):
+    "Save the progress. What goes wrong is told, and training goes on."
     import orbax.checkpoint.args as args
-    step, waited = len(progress.losses), time.time() - self.when
-    if step == self.last or not (now or step - self.last >= self.every or waited >= self.seconds): return
+    step = len(progress.losses)
+    if step == self.last: return
     rows = [np.concatenate([*map(np.ravel, s.values())]) for s in progress.snapshots.values()] # a snapshot in one row: few large arrays are written faster than many small ones
     arrays = plain(progress.state) + rows
     text = json.dumps(dict(losses=progress.losses, test=progress.test, about=self.about, snapshots=[*progress.snapshots], checksums=[*map(checksum, arrays)]))
@@ -447,7 +541,30 @@ def newest(self:Checkpoints, state:State) -> Progress|None: # None if there is n
             return progress
     check(not steps, "out", where + "whose checkpoints are all damaged", "a folder with a whole one, or a new one")
 
-# %% ../nbs/03_training.ipynb #03-060
+# %% ../nbs/03_training.ipynb #03-066
+def batches(images:Pictures, labels, batch_size:int, seed:int): # a Grain data set
+    "The batches of all steps; of each the share of this process."
+    import grain
+    def read(rows):
+        mine = np.split(rows, jax.process_count())[jax.process_index()]
+        return [np.stack([images[i] for i in mine])] + ([] if labels is None else [labels[mine]])
+    return grain.MapDataset.source(np.arange(len(images))).shuffle(seed=seed).repeat().batch(batch_size).map(read)
+
+def stream(batches, start:int, steps:int, mesh:Mesh):
+    "From step `start` on the pictures and labels of so many steps at a time, read ahead."
+    import grain
+    ahead = iter(batches.slice(slice(start, None)).to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=2*steps)))
+    place = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, PartitionSpec(None, "batch")))
+    while True:
+        several = [np.stack(rows) for rows in zip(*(next(ahead) for _ in range(steps)))]
+        yield (*map(place, several), None)[:2]
+
+def at_a_time(images:Pictures, recipe:Recipe, most:int=2**26) -> int: # bytes, 64 MiB
+    "How many steps' pictures are streamed at a time: a divisor of `log_every`."
+    size = np.asarray(images[0]).nbytes*recipe.batch_size
+    return max(n for n in range(1, recipe.log_every + 1) if recipe.log_every % n == 0 and (n == 1 or n*size <= most))
+
+# %% ../nbs/03_training.ipynb #03-070
 @contextmanager
 def stop_signals(*signals): # -> a list, empty until one of them comes
     "Note the first of these signals; the next does what it usually does."
@@ -459,7 +576,7 @@ def stop_signals(*signals): # -> a list, empty until one of them comes
     try: yield came
     finally: back()
 
-# %% ../nbs/03_training.ipynb #03-061
+# %% ../nbs/03_training.ipynb #03-071
 def smooth(loss, decay:float=.99):
     "The running average of a loss that starts at its first value."
     return np.array(list(accumulate(loss, lambda mean, value: decay*mean + (1 - decay)*value)), np.float32)
@@ -469,40 +586,54 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
     ends = np.minimum(log_every*(1 + np.arange(len(test))), len(loss))
     return {"step": np.arange(len(loss)), "loss": np.array(loss, np.float32), "loss_ema": smooth(loss), "test_step": ends, "test_loss": np.array(test, np.float32)}
 
-# %% ../nbs/03_training.ipynb #03-062
+# %% ../nbs/03_training.ipynb #03-072
+def start_state(model:nnx.Module, recipe:Recipe, n:int, fsdp:bool) -> tuple: # for a batch of n pictures: mesh, optimizer, graph, state
+    "Everything that is made once, in its place on the devices."
+    mesh = mesh_for(n//recipe.parts)
+    several = jax.process_count() > 1
+    check(not several or mesh.size == jax.device_count(), "batch_size", n, f"a multiple of {jax.device_count()*recipe.parts}, so that the devices of all processes have the same share")
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    optimizer = choose(optimizers, recipe.optimizer, "optimizer")
+    if not isinstance(optimizer, optax.GradientTransformation): optimizer = optimizer(recipe.steps, flat=not fsdp)
+    first = lambda *a: jax.tree.map(jnp.copy, first_state(*a, recipe, optimizer))
+    lie = state_places(jax.eval_shape(first, params, rest), mesh, fsdp)
+    params, rest = put((params, rest), (lie.params, lie.rest))
+    return mesh, optimizer, graph, jax.jit(first, out_shardings=lie if fsdp else None)(params, rest)
+
+# %% ../nbs/03_training.ipynb #03-073
 def fit(model:nnx.Module, recipe:Recipe,
-        data:tuple,       # as split returns it, in the network's range
+        data:tuple,       # training and held-out pictures, in the network's range (or `Pictures` to train on), their labels
         classes:int|None, # how many labels there are
         seed:int,         # of batches and noise
-        go_on:Callable    # first state -> the progress to go on from, or None
+        go_on:Callable,   # first state -> the progress to go on from, or None
+        fsdp:bool=False   # cut the state up among the devices
        ): # -> after every `log_every` steps the progress, which the next steps overwrite, and the averaged model
     "Train, and hand out what there is after every `log_every` steps."
     images, test_images, labels, test_labels = data
-    mesh = mesh_for(recipe.batch_size or len(images))
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
-    optimizer = choose(optimizers, recipe.optimizer, "optimizer")
-    if not isinstance(optimizer, optax.GradientTransformation): optimizer = optimizer(recipe.steps)
+    mesh, optimizer, graph, state = start_state(model, recipe, recipe.batch_size or len(images), fsdp)
     static, everywhere = dict(graph=graph, recipe=recipe), NamedSharding(mesh, PartitionSpec())
-    params, rest, images, labels, key = jax.device_put((params, rest, images, labels, jax.random.key(seed)), everywhere)
-    state = jax.jit(lambda *a: jax.tree.map(jnp.copy, first_state(*a, recipe, optimizer)))(params, rest)
     state, losses, test, snapshots = go_on(state) or Progress(state, [], [], {})
-    for start in range(len(losses), recipe.steps, recipe.log_every):
-        stop = min(start + recipe.log_every, recipe.steps)
-        state, new = train_steps(state, start, stop, images, labels, key, optimizer=optimizer, classes=classes, mesh=mesh, **static)
+    if isinstance(images, Pictures): few, feed = at_a_time(images, recipe), stream(batches(images, labels, recipe.batch_size, seed), len(losses), at_a_time(images, recipe), mesh)
+    else: few, feed = recipe.log_every, repeat(put((images, labels), everywhere))
+    key = put(jax.random.key(seed), everywhere)
+    for start in range(len(losses), recipe.steps, few):
+        stop = min(start + few, recipe.steps)
+        state, new = train_steps(state, start, stop, *next(feed), key, optimizer=optimizer, classes=classes, mesh=mesh, fsdp=fsdp, **static)
         losses += np.asarray(new)[:stop - start].tolist()
         check_finite(losses, start)
-        learned = jax.device_put((state.average[0], state.rest), jax.devices()[0], may_alias=False) # copies, for the next steps overwrite the state
+        if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
+        learned = whole_here((state.average[0], state.rest)) # copies, for the next steps overwrite the state
         test.append(float(held_out_loss(*learned, test_images, test_labels, **static)))
-        if len(state.average) > 1: snapshots |= {(stop, e): jax.device_get(by_name(a)) for e, a in zip(recipe.exponents, state.average)}
+        if len(state.average) > 1: snapshots |= {(stop, e): jax.device_get(by_name(a)) for e, a in zip(recipe.exponents, whole_here(state.average))}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, *learned)
 
-# %% ../nbs/03_training.ipynb #03-063
+# %% ../nbs/03_training.ipynb #03-074
 def check_finite(losses:list, start:int):
-    "Stop a run that has lost its way."
-    bad = np.flatnonzero(~np.isfinite(losses[start:]))
-    if len(bad): raise FloatingPointError(f"loss: became {losses[start + bad[0]]} at step {start + bad[0]}; try a lower learning rate, or clip the gradient")
+    "Stop a run that has lost its way: a loss that is no number, or a million times the first."
+    bad = np.flatnonzero(~(np.abs(losses[start:]) < 1e6*(1 + abs(losses[0]))))
+    if len(bad): raise FloatingPointError(f"loss: became {losses[start + bad[0]]:g} at step {start + bad[0]}; try a lower learning rate, or clip the gradient")
 
-# %% ../nbs/03_training.ipynb #03-065
+# %% ../nbs/03_training.ipynb #03-076
 def keep_compiled(folder=None # None: in the user's folder for caches
                  ) -> str: # where they are kept
     "Keep compiled programs on disk, so that the next process starts quickly."
@@ -517,13 +648,27 @@ def start_notebook():
     slow = 'all lessons run here, a minute or two each; preset="tutorial" takes hours, so give it a GPU or TPU'
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}: {slow if jax.default_backend() == 'cpu' else 'everything runs here'}")
 
-# %% ../nbs/03_training.ipynb #03-067
-def prepare(images, labels, model, recipe:Recipe, seed:int):
+# %% ../nbs/03_training.ipynb #03-078
+def collect(images, labels, stream:bool|None) -> tuple: # pictures, labels, and what else is known of them
+    "Pictures from anywhere: an array where they fit into memory, else `Pictures`."
+    an_array = isinstance(images, list) or hasattr(images, "__array__")
+    if (stream or not an_array) and not isinstance(images, Pictures): images = pictures(images, labels)
+    if not isinstance(images, Pictures): return as_images(images), labels, {}
+    labels, known = images.labels if labels is None else labels, {"names": images.names} if images.names else {}
+    if stream is False or stream is None and np.prod(images.shape) <= 2**30: return as_images(images), labels, known
+    check(importlib.util.find_spec("grain"), "stream", "pictures to be streamed, without Grain", "`pip install unetdiff[stream]` first")
+    return images, labels, known | {"streamed": True}
+
+# %% ../nbs/03_training.ipynb #03-079
+def prepare(images, labels, model, recipe:Recipe, seed:int, stream:bool|None=None):
     "Network, data and what is known of them, checked before anything long begins."
-    images, labels = as_images(images), None if labels is None else as_labels(labels, len(images))
+    images, labels, known = collect(images, labels, stream)
+    labels = None if labels is None else as_labels(labels, len(images))
     counts = None if labels is None else np.bincount(np.asarray(labels)).tolist()
     classes = None if labels is None else len(counts)
-    info = dict(shape=list(images.shape[1:]), classes=classes, label_counts=counts, seed=seed, data=zlib.crc32(np.asarray(images).tobytes()), own_net=model is not None)
+    a_few = images if not isinstance(images, Pictures) else images[np.linspace(0, len(images) - 1, 64).astype(int)]
+    check(not isinstance(images, Pictures) or recipe.batch_size, "batch_size", None, "a number, where pictures are streamed")
+    info = dict(shape=list(images.shape[1:]), classes=classes, label_counts=counts, seed=seed, data=zlib.crc32(np.asarray(a_few).tobytes()), own_net=model is not None) | known
     check(model is None or isinstance(model, (nnx.Module, Run)), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
     check(model is None or recipe.dtype == (model.recipe.dtype if isinstance(model, Run) else "float32"), "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
     if isinstance(model, Run):
@@ -531,7 +676,6 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
         info["own_net"], model = model.info["own_net"], model.model
     if model is None:
         model = init(unet_for(recipe, images.shape[-1], classes), seed)
-        check_halves(*images.shape[1:3], model.levels)
         return model, images, labels, info
     x, t = jax.ShapeDtypeStruct((2, *images.shape[1:]), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.float32)
     label = () if labels is None else (jax.ShapeDtypeStruct((2,), jnp.int32),)
@@ -539,45 +683,74 @@ def prepare(images, labels, model, recipe:Recipe, seed:int):
     check(got == x.shape, "model", f"output of shape {got} for pictures of shape {x.shape}", "a network whose output has the shape of its input")
     return model, images, labels, info
 
-# %% ../nbs/03_training.ipynb #03-068
+# %% ../nbs/03_training.ipynb #03-080
 @delegates(Recipe, keep=True)
-def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
+def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]; or what `pictures` takes, a folder for example
           labels=None,         # `[N]` integers from 0, or None
           *, model=None,       # your own network, or a Run to go on from; None: the recipe's U-Net
           seed:int=0,          # starting weights, batches and noise
           out=None,            # folder for the run; nothing is written if None
           resume:bool=False,   # go on where the training in `out` ended; a finished run is returned
           checkpoints:dict={}, # how often they are made in `out`, and how many kept: arguments of `Checkpoints`
+          fsdp:bool=False,     # cut parameters, averages and the optimizer's memory up among the devices
+          stream:bool=None,    # read the pictures while training; None: if they are more than a gibibyte
           callback:Callable=None, # called as callback(step, metrics, run) every log_every steps
           progress:bool=True,  # show a progress bar
           **kwargs             # entries of Recipe
          ) -> Run:
     "Train a diffusion model on pictures; all other arguments are entries of `Recipe`."
     recipe = replace(model.recipe if isinstance(model, Run) else Recipe(), **kwargs)
-    model, images, labels, info = prepare(images, labels, model, recipe, seed)
+    model, images, labels, info = prepare(images, labels, model, recipe, seed, stream)
     if out is not None and resume and (done := finished(out, recipe, info, model)): return done
     if out is not None and not resume: claim(out, "out")
-    x, test_x, y, test_y = split(images, labels, recipe.test_size)
-    held_out, lo_hi = (test_x[:64], None if test_y is None else test_y[:64]), recipe.pixel_range
-    data = to_range(x, *lo_hi), to_range(test_x, *lo_hi), y, test_y
+    x, test_x, y, test_y = even(*split(images, labels, recipe.test_size), recipe)
+    test_x, (lo, hi), first = as_images(test_x[:256]), recipe.pixel_range, jax.process_index() == 0 # process, which speaks for all
+    held_out = test_x[:64], None if test_y is None else test_y[:64]
+    data = x if isinstance(x, Pictures) else to_range(x, lo, hi), to_range(test_x, lo, hi), y, None if test_y is None else test_y[:256]
     keep = nullcontext() if out is None else Checkpoints(out, dict(recipe=in_words(recipe), info=info), **checkpoints)
-    signals = (signal.SIGINT,) if out is None else (signal.SIGINT, signal.SIGTERM)
-    with keep as kept, stop_signals(*signals) as came, tqdm(total=recipe.steps, unit="step", desc="compiling", disable=not progress) as bar:
-        for done, net in fit(model, recipe, data, info["classes"], seed, kept.newest if kept else nothing):
-            run = Run(net, recipe, make_history(done.losses, done.test, recipe.log_every), held_out, info, done.snapshots, final=bool(came) or len(done.losses) == recipe.steps)
+    signals, run = (signal.SIGINT,) if out is None else (signal.SIGINT, signal.SIGTERM), None
+    with keep as kept, stop_signals(*signals) as came, told(out, lambda: run), tqdm(total=recipe.steps, unit="step", desc="compiling", disable=not (progress and first)) as bar:
+        for done, net in fit(model, recipe, data, info["classes"], seed, kept.newest if kept else nothing, fsdp):
+            n = len(done.losses)
+            run = Run(net, recipe, make_history(done.losses, done.test, recipe.log_every), held_out, info, done.snapshots, final=bool(came) or n == recipe.steps)
             metrics = {k: float(run.history[k][-1]) for k in ("loss", "loss_ema", "test_loss")}
-            bar.set_description("training", False), bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()}, False), bar.update(len(done.losses) - bar.n)
-            if callback: callback(len(done.losses), metrics, run)
-            if kept and len(done.losses) < recipe.steps: kept.save(done, now=bool(came))
-            if came: break
+            bar.set_description("training", False), bar.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()}, False), bar.update(n - bar.n)
+            if callback: callback(n, metrics, run)
+            stop, ended, due = any_process(bool(came), signal.SIGTERM in came, bool(kept) and kept.due(n))
+            if kept and n < recipe.steps and (due or stop): kept.save(done)
+            if stop: break
         run.final = True
-        try: kept and run.write(Path(out))
-        except OSError as e: warnings.warn(f"out: {str(out)!r} does not hold the run, which is returned: {e}") # for example, the disk is full
-    if signal.SIGTERM in came: sys.exit(128 + signal.SIGTERM)
+        if kept and first: write_or_warn(run, out)
+    if ended: sys.exit(128 + signal.SIGTERM)
     return run
 
-# %% ../nbs/03_training.ipynb #03-069
+# %% ../nbs/03_training.ipynb #03-081
 def nothing(state): "There is nothing to go on from."
+
+def even(x, test_x, y, test_y, recipe:Recipe) -> tuple: # the same
+    "Where each step sees all pictures, as many of them as all devices share evenly."
+    n = len(x)//(jax.device_count()*recipe.parts)*jax.device_count()*recipe.parts or len(x)
+    if recipe.batch_size or n == len(x): return x, test_x, y, test_y
+    warnings.warn(f"batch_size: got None, all of {len(x)} pictures; {n} are used, which {jax.device_count()} devices share evenly")
+    return x[:n], test_x, None if y is None else y[:n], test_y
+
+def write_or_warn(run:Run, out):
+    "Write a run where nothing may be lost if that fails: the disk may be full."
+    try: run.write(Path(out))
+    except OSError as e: warnings.warn(f"out: {str(out)!r} does not hold the run: {e}")
+
+@contextmanager
+def told(out, run:Callable): # run() is what was reported last
+    "Say what is left when a training fails on its way, and keep it."
+    try: yield
+    except FloatingPointError as e:
+        if run() is None or out is None: raise
+        write_or_warn(run(), out)
+        raise FloatingPointError(f"{e}. The run as it was at step {len(run().history['loss'])} is kept: train(..., model=load({str(out)!r}), out=...) goes on from it") from None
+    except jax.errors.JaxRuntimeError as e:
+        if jax.process_count() == 1: raise
+        kept = "" if out is None else ", with resume=True to go on from the last checkpoint"
+        raise RuntimeError(f"processes: one of {jax.process_count()} has gone away ({str(e).splitlines()[0][:200]}); start all of them again{kept}") from None
 
 def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     "The run in folder `out`, if it is finished and was made with this recipe from these pictures."
@@ -587,7 +760,7 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     check(run.recipe == recipe and run.info == info, "out", f"{str(out)!r}, which holds a run of another configuration", "the folder of the same run, or a new one")
     return run if len(run.history["loss"]) == recipe.steps else None
 
-# %% ../nbs/03_training.ipynb #03-071
+# %% ../nbs/03_training.ipynb #03-083
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
                  *, preset="default",# "default", "tutorial", or a Recipe
                  steps:int=None,     # training steps; None: the preset's
@@ -595,6 +768,7 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
                  dtype:str=None,     # in which the network computes, "float32" or "bfloat16"; None: the preset's
                  out=None,           # folder for the run; nothing is written if None
                  resume:bool=False,  # go on where the training in `out` ended; a finished run is returned
+                 fsdp:bool=False,    # cut parameters, averages and the optimizer's memory up among the devices
                  callback:Callable=None, # called as callback(step, metrics, run) every log_every steps
                  progress:bool=True  # show a progress bar
                 ) -> Run:
@@ -604,9 +778,9 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     images, labels = digits(digit)
     changed = {name: v for name, v in dict(steps=steps, dtype=dtype).items() if v is not None}
     settings = {f.name: getattr(recipe, f.name) for f in fields(Recipe)} | changed
-    return train(images, labels if digit is None else None, seed=seed, out=out, resume=resume, callback=callback, progress=progress, **settings)
+    return train(images, labels if digit is None else None, seed=seed, out=out, resume=resume, fsdp=fsdp, callback=callback, progress=progress, **settings)
 
-# %% ../nbs/03_training.ipynb #03-097
+# %% ../nbs/03_training.ipynb #03-109
 def exponent(std:float # width of the average, as a share of the run, in (0, .28)
             ) -> float: # gamma, 0 or more
     "The exponent of the power profile of that width."
@@ -618,7 +792,7 @@ def overlap(t_a, a, t_b, b): # steps and exponents, arrays or numbers
     t, c = np.maximum(t_a, t_b), np.where(t_a < t_b, b, a)
     return (a + 1)*(b + 1)/(a + b + 1)/t*(np.minimum(t_a, t_b)/t)**c
 
-# %% ../nbs/03_training.ipynb #03-098
+# %% ../nbs/03_training.ipynb #03-110
 @patch
 def averaged(self:Run,
              std:float # width of the average, as a share of the run, in (0, .28)

@@ -6,7 +6,7 @@
 __all__ = ['B_T', 'G', 'A_T', 'G2', 'A2', 'sinusoidal', 'TimeEmbedding', 'taps', 'conv_matmul', 'conv_xla', 'mix2', 'mix',
            'spread', 'gather', 'weave', 'unweave', 'winograd', 'conv_winograd', 'winograd_gradient', 'conv_cpu',
            'conv3x3', 'conv', 'ResBlock', 'init', 'count_params', 'SelfAttention', 'Stage', 'downsample', 'upsample',
-           'check_halves', 'UNet']
+           'UNet']
 
 # %% ../nbs/01_unet.ipynb #01-004
 import math
@@ -208,10 +208,10 @@ class Stage(nnx.Module):
 
 # %% ../nbs/01_unet.ipynb #01-058
 def downsample(x): # [B, H, W, C]
-    "Half the size: the largest of each 2 x 2 pixels."
+    "Half the size, rounded up: the largest of each 2 x 2 pixels."
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge") # an odd side repeats its last pixels
     B, H, W, C = x.shape
-    h, w = max(H//2, 1), max(W//2, 1) # a single pixel stays one
-    return x.reshape(B, h, H//h, w, W//w, C).max((2, 4)) # [B, h, w, C]
+    return x.reshape(B, H//2, 2, W//2, 2, C).max((2, 4)) # [B, H/2, W/2, C]
 
 # %% ../nbs/01_unet.ipynb #01-059
 def upsample(x, h:int, w:int): # [B, H, W, C]
@@ -219,14 +219,6 @@ def upsample(x, h:int, w:int): # [B, H, W, C]
     return x.repeat(2, 1).repeat(2, 2)[:, :h, :w] # [B, h, w, C]
 
 # %% ../nbs/01_unet.ipynb #01-064
-def check_halves(h:int, w:int, # size of the pictures
-                 levels:int    # how often the network halves them
-                ):
-    "Refuse a size that cannot be halved `levels` times (one pixel may stay one)."
-    even = lambda n: all((n >> i) % 2 == 0 or n >> i <= 1 for i in range(levels))
-    check(even(h) and even(w), "images", f"size {h} x {w}", f"sides that halve evenly {levels} time(s): pad or crop to a multiple of {2**levels}")
-
-# %% ../nbs/01_unet.ipynb #01-068
 class UNet(nnx.Module):
     "The noisy picture, the time and perhaps a label in; a prediction of the picture's shape out."
     def __init__(self,
@@ -257,11 +249,10 @@ class UNet(nnx.Module):
             setattr(self, f"up{i}", stage(c_below + c, c, emb=late))
         self.norm, self.head = nnx.LayerNorm(widths[0], **kwargs), conv(widths[0], out_channels, **kwargs)
 
-# %% ../nbs/01_unet.ipynb #01-070
+# %% ../nbs/01_unet.ipynb #01-066
 @patch
 def __call__(self:UNet, x, t, label=None):
     "`[B, H, W, C]`, `[B]` times (0 to 999), `[B]` labels -> `[B, H, W, out_channels]`."
-    check_halves(*x.shape[1:3], self.levels)
     e = self.time(t) if self.label is None else self.time(t) + self.label(label)
     skips = []
     for i in range(self.levels):

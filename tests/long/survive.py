@@ -4,7 +4,8 @@
 
 Kills: a training is killed without warning (SIGKILL) at random moments, 25 of them, and resumed each time; its weights, averages and losses have to be
 those of a training that was left alone, to the last bit. Damages: checkpoints are cut short, lose a file, or have a bit flipped, 200 times; each time the
-training either goes on from a whole checkpoint to the very same end, or is refused with one sentence. About ten minutes on two cores.
+training either goes on from a whole checkpoint to the very same end, or is refused with one sentence. And a disk runs full: training reaches its end all the same,
+says what it could not write, and goes on from what is there once there is room again. A quarter of an hour on two cores.
 """
 import contextlib
 import io
@@ -97,8 +98,38 @@ def damages(folder, alone, n, seed=0):
     return outcomes
 
 
+def full(disk):
+    "Train into a folder on a small disk that is almost full; then make room, and train on."
+    disk, out, filler = Path(disk), Path(disk)/"run", Path(disk)/"filler"
+    shorter = small | dict(steps=400)
+    alone = train(*digits(), **shorter)
+    def fill(step, metrics, run): # what is left does not hold another checkpoint
+        if step == 100: filler.write_bytes(b"x"*(shutil.disk_usage(disk).free - 50_000))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run = train(*digits(), out=out, checkpoints=often, callback=fill, **shorter)
+    words = " ".join(str(w.message) for w in told)
+    assert same(run, alone), "a full disk should not change what is learned"
+    assert "no checkpoint at step" in words and "does not hold the run" in words, f"what could not be written should be told: {words}"
+    filler.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert same(train(*digits(), out=out, resume=True, checkpoints=often, **shorter), alone), "training should go on once there is room"
+    print("disk full: trained to the end, and went on when there was room again", flush=True)
+
+
+def on_small_disk(folder):
+    "The same on a disk of 8 megabytes in memory, where the system lets us have one."
+    disk = Path(folder)/"disk"
+    disk.mkdir()
+    command = f"mount -t tmpfs -o size=8m tmpfs '{disk}' && exec '{sys.executable}' '{__file__}' --full '{disk}'"
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode: print("disk full: skipped, for no disk can be mounted here")
+    else: subprocess.run(["unshare", "-rm", "sh", "-c", command], check=True)
+
+
 def main(n_damages=200, n_kills=25):
-    "So many damaged checkpoints, so many kills."
+    "A full disk, so many damaged checkpoints, so many kills."
+    with tempfile.TemporaryDirectory() as folder: on_small_disk(folder)
     alone = train(*digits(), **small)
     with tempfile.TemporaryDirectory() as folder:
         print("damaged:", damages(folder, alone, n_damages), flush=True)
@@ -107,4 +138,7 @@ def main(n_damages=200, n_kills=25):
         print(f"killed {len(done)} times, at checkpoints {done}: the same to the last bit")
 
 
-if __name__ == "__main__": child(sys.argv[2]) if sys.argv[1:2] == ["--child"] else main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]: child(sys.argv[2])
+    elif sys.argv[1:2] == ["--full"]: full(sys.argv[2])
+    else: main(*map(int, sys.argv[1:]))
