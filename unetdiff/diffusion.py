@@ -11,8 +11,8 @@ __all__ = ['schedules', 'predictions', 'weightings', 'times', 'like', 'Schedule'
 # %% ../nbs/02_diffusion.ipynb #02-004
 from collections.abc import Callable
 from dataclasses import dataclass
-import jax, jax.numpy as jnp, numpy as np
-from .data import check, choose
+import sys, jax, jax.numpy as jnp, numpy as np
+from .data import check, choose, guard, number, rising
 
 # %% ../nbs/02_diffusion.ipynb #02-008
 def like(t):
@@ -79,6 +79,7 @@ def curve_betas(f,                 # falling function on [0, 1]; alpha_bar is `f
                 lowest:float=0., highest:float=.999 # betas are clipped to these
                ): # `[T]`
     "The betas whose alpha_bar follows a curve."
+    check(rising(lowest, highest, 0, 1), "lowest, highest", f"{lowest!r}, {highest!r}", "two numbers in [0, 1], the lower one first")
     f = f(np.arange(T + 1)/T)
     return np.clip(1 - f[1:]/f[:-1], lowest, highest)
 
@@ -86,7 +87,8 @@ def curve_betas(f,                 # falling function on [0, 1]; alpha_bar is `f
 def zero_terminal(betas # `[T]`
                  ): # `[T]`, the last one 1
     "Lin et al. 2023: the same table, but nothing is left of the picture at the end."
-    a = np.sqrt(np.cumprod(1 - betas))
+    a = np.sqrt(np.cumprod(1 - np.asarray(betas, np.float64)))
+    check(a[-1] < a[0], "betas", "zeros after the first", "some noise in later steps")
     a = (a - a[-1])*a[0]/(a[0] - a[-1])
     return 1 - np.append(a[0], a[1:]/a[:-1])**2
 
@@ -99,6 +101,7 @@ def log_linear(low:float=.002, # sigma/alpha at t = 0
                high:float=80.  # sigma/alpha at t = 1
               ) -> Schedule:
     "Log-SNR falls in a straight line."
+    check(rising(low, high, 1e-12) and low < high, "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
     return Schedule(lambda t: -2*(np.log(low) + t*(np.log(high) - np.log(low))))
 
 def edm() -> Schedule:
@@ -121,6 +124,7 @@ schedules = {"linear": from_betas(linear_betas()),
 # %% ../nbs/02_diffusion.ipynb #02-026
 def per_image(v, x): # `[B]`, `[B, H, W, C]` -> `[B, 1, 1, 1]`
     "Shape one number per image so that it multiplies the image."
+    check(np.shape(v) == np.shape(x)[:1], "t", f"shape {np.shape(v)} for pictures of shape {np.shape(x)}", "one time a picture, shape [B]")
     return v.reshape(v.shape + (1,)*(x.ndim - 1))
 
 # %% ../nbs/02_diffusion.ipynb #02-027
@@ -131,6 +135,7 @@ def forward(schedule:Schedule, # how much of each
            ): # x_t, `[B, H, W, C]`
     "Add noise: x_t = alpha_t x_0 + sigma_t eps."
     alpha, sigma = (per_image(v, x_0) for v in schedule.curves(t))
+    check(np.shape(eps) == np.shape(x_0), "eps", f"shape {np.shape(eps)}", f"noise of the pictures' shape, {np.shape(x_0)}")
     return alpha*x_0 + sigma*eps
 
 # %% ../nbs/02_diffusion.ipynb #02-034
@@ -212,6 +217,7 @@ class Process:
         tables = dict(schedule=schedules, prediction=predictions, weighting=weightings, times=times)
         for name, table in tables.items():
             object.__setattr__(self, name, choose(table, getattr(self, name), name))
+        check(number(self.sigma_data, 1e-12), "sigma_data", repr(self.sigma_data), "a number above 0")
         (alpha,), (sigma,) = self.schedule.curves(np.ones(1))
         a, b = self.prediction(alpha, sigma, self.sigma_data)
         check(abs(alpha*b - sigma*a) > 1e-6*np.hypot(alpha, sigma), "prediction", "one that tells only the noise",
@@ -249,6 +255,9 @@ def draw_noise(process:Process, # the distribution of times
     return process.times(even_uniforms(k1, len(x_0)), progress, process.schedule), eps
 
 # %% ../nbs/02_diffusion.ipynb #02-058
+guard(sys.modules[__name__], "from_betas zero_terminal linear_betas curve_betas even_uniforms draw_noise"), guard(Schedule, "curves") # these refuse what does not fit their arguments' names
+
+# %% ../nbs/02_diffusion.ipynb #02-059
 def loss(process:Process, # the choices
          model,           # (input, step, *label) -> prediction
          x_0,             # `[B, H, W, C]` in the range that the network sees

@@ -11,12 +11,13 @@ from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
-from .data import as_images, check, number, to_range, whole
+from .data import as_images, check, checked, rising, to_range, whole
 from .diffusion import Schedule, denoise
 from .sampling import Point, noise_for, points
 from .training import Run, in_batches
 
 # %% ../nbs/08_likelihood.ipynb #08-012
+@checked
 def dequantise(key,          # random key
                images,       # `[N, H, W, C]` in [0, 1], on `levels` even grey levels
                levels:int=17 # number of grey levels
@@ -36,8 +37,7 @@ def rising_points(schedule:Schedule, # gives the times
                  ) -> Point: # of arrays `[n]`
     "Points of rising noise, even in log(sigma/alpha)."
     check(whole(n, 2), "n", repr(n), "a whole number from 2")
-    ok = number(low) and number(high) and 0 < low < high
-    check(ok, "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
+    check(rising(low, high, 1e-12) and low < high, "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
     falling = points(schedule, schedule.time(-2*np.linspace(np.log(high), np.log(low), n)))
     return Point(*(v[-2::-1] for v in falling)) # without the clean picture
 
@@ -137,6 +137,7 @@ def summary(nats,  # `[n]` log p(x) of each picture
 
 # %% ../nbs/08_likelihood.ipynb #08-033
 @patch
+@checked
 def bits_per_dim(self:Run,
                  images=None,       # `[n, H, W, C]` in [0, 1], on even grey levels; None: the held-out ones
                  labels=None,       # `[n]` their labels
@@ -150,10 +151,10 @@ def bits_per_dim(self:Run,
                 ) -> dict: # bound, `bound_error`, flow, `flow_error`, `n`
     "Bits per dimension by the bound and by the flow, and their standard errors."
     if images is None: images, labels = self.held_out
+    images = as_images(images)
     shape, (lo, hi), n = tuple(self.info["shape"]), self.recipe.pixel_range, len(images)
     check(np.shape(images)[1:] == shape and n > 1, "images", f"shape {np.shape(images)}", f"[n, {', '.join(map(str, shape))}] with n from 2")
     check(labels is not None or self.classes is None, "labels", "None", "a label for each picture, for this network knows labels")
-    check(whole(batch_size), "batch_size", repr(batch_size), "a whole number from 1")
     k1, k2 = jax.random.split(jax.random.key(seed))
     x = np.asarray(to_range(dequantise(k1, images, levels), lo, hi))
     at = rising_points(self.recipe.process.schedule, stops, low, high)

@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['spacings', 'samplers', 'limits', 'Point', 'ratio_times', 'points', 'ddim', 'heun', 'dpmpp_2m', 'noise_for', 'move',
-           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'mask_like',
-           'slerp']
+           'sample_loop', 'churned', 'denoiser', 'asked', 'dynamic', 'sample_batch', 'Plan', 'starting', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
-import jax, jax.numpy as jnp, numpy as np
+import sys, jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
-from .data import check, choose, from_range, number, to_range, whole
+from .data import array, as_images, check, choose, from_range, guard, is_interval, mask_like, number, rising, to_range
 from .diffusion import Process, Schedule, denoise, edm_sigma
 from .training import Run, in_batches
 
@@ -33,6 +32,7 @@ def ratio_times(schedule:Schedule,  # gives the times
                 curve:Callable=edm_sigma # (u from 0 to 1, low, high) -> sigma/alpha
                ): # `[n]` falling times
     "`n` times at which sigma/alpha follows a curve."
+    check(rising(low, high, 1e-12), "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
     low, high = np.clip((low, high), *np.exp(-schedule.log_snr(np.array([0., 1.]))/2))
     return schedule.time(-2*np.log(curve(np.linspace(1, 0, n), low, high)))
 
@@ -47,7 +47,7 @@ def points(schedule:Schedule, # gives alpha and sigma
            t                  # `[n]` falling times
           ) -> Point: # of arrays `[n + 1]`; the last point is the clean picture
     "The points at those times, and the clean picture."
-    t = np.asarray(t, np.float64)
+    t = array(t, "t", 1).astype(np.float64)
     exact = np.append(t, 0), np.append(schedule.alpha(t), 1.), np.append(schedule.sigma(t), 0.)
     return Point(*map(jnp.asarray, exact))
 
@@ -78,12 +78,8 @@ def dpmpp_2m(denoise, x, t:Point, s:Point, memory, z):
     return s.sigma/t.sigma*x - s.alpha*jnp.expm1(-h)*(x_0 + w*(x_0 - before)), (x_0, h)
 
 # %% ../nbs/04_sampling.ipynb #04-022
-samplers = {"ddim": ddim,
-            "euler": ddim,
-            "ddpm": partial(ddim, eta=1.),
-            "ddpm_large": partial(ddim, eta=1., large=True),
-            "heun": heun,
-            "dpmpp_2m": dpmpp_2m}
+samplers = {"ddim": ddim, "euler": ddim, "ddpm": partial(ddim, eta=1.), "ddpm_large": partial(ddim, eta=1., large=True),
+            "heun": heun, "dpmpp_2m": dpmpp_2m}
 
 # %% ../nbs/04_sampling.ipynb #04-025
 def noise_for(keys, i:int, shape): # `[B]` keys, number of the step, `[B, H, W, C]`
@@ -123,15 +119,19 @@ def churned(spacing,         # a name in spacings, or a function like those
             low:float=.05, high:float=50. # only between these sigma/alpha
            ) -> Callable:    # a spacing
     "The same spacing, but up a little before each step."
-    check(number(gamma, 0), "gamma", repr(gamma), "a number from 0")
+    check(is_interval((low, high)), "low, high", f"{low!r}, {high!r}", "numbers from 0, the lower one first")
+    space = choose(spacings, spacing, "spacing")
     def times(schedule, n):
-        t = choose(spacings, spacing, "spacing")(schedule, n)
+        t = space(schedule, n)
         ratio = np.exp(-schedule.log_snr(t)/2)
         higher = np.minimum(schedule.time(-2*np.log(ratio*(1 + gamma))), 1)
         return np.stack([t, higher], 1)[np.stack([t == t, (low <= ratio) & (ratio <= high) & (gamma > 0) & (higher > t)], 1)]
     return times
 
-# %% ../nbs/04_sampling.ipynb #04-040
+# %% ../nbs/04_sampling.ipynb #04-036
+guard(sys.modules[__name__], "ratio_times churned") # these refuse what does not fit their arguments' names
+
+# %% ../nbs/04_sampling.ipynb #04-041
 def denoiser(process:Process, # what the network predicts
              model,           # (x_t, step, label) -> prediction
              classes:int|None, # number of labels
@@ -154,17 +154,18 @@ def asked(t:Point, guidance, interval):
     inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
     return 1 + (inside & (guidance != 1))
 
-# %% ../nbs/04_sampling.ipynb #04-042
+# %% ../nbs/04_sampling.ipynb #04-043
 def dynamic(x_0, lo, hi, share=.995):
     "Shrink each picture until that share of its pixels is in range, cut the rest."
+    check(number(share, 0) and 0 < share <= 1, "share", repr(share), "a number above 0, up to 1")
     middle, half = (lo + hi)/2, (hi - lo)/2
     y = (x_0 - middle)/half
-    reach = jnp.maximum(1, jnp.quantile(jnp.abs(y), share, axis=(1, 2, 3), keepdims=True))
+    reach = jnp.maximum(1, jnp.quantile(jnp.abs(y), float(share), axis=(1, 2, 3), keepdims=True))
     return middle + half*jnp.clip(y, -reach, reach)/reach
 
 limits = {"none": lambda x_0, lo, hi: x_0, "clip": jnp.clip, "dynamic": dynamic} # name: (x_0, black, white) -> x_0
 
-# %% ../nbs/04_sampling.ipynb #04-046
+# %% ../nbs/04_sampling.ipynb #04-047
 @partial(jax.jit, static_argnames=("graph", "recipe", "rule", "limit", "classes", "path"))
 def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known, *, graph, recipe, rule, limit, classes, path):
     "Pictures number `i`, from `alpha x_0 + noise z` at the first point to the clean picture, as one program."
@@ -177,7 +178,7 @@ def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, kn
     x = sample_loop(estimate, at.alpha[0]*x_0 + noise*z, at, keys, rule, path)
     return from_range(x, *recipe.pixel_range)
 
-# %% ../nbs/04_sampling.ipynb #04-048
+# %% ../nbs/04_sampling.ipynb #04-049
 class Plan(NamedTuple):
     "How to walk: by which rule, over which points, with how much guidance and where, and what is done to estimates out of range."
     rule: Callable
@@ -198,38 +199,37 @@ def plan(self:Run,
         ) -> Plan: # checked, ready to walk
     "Check what was asked for, and fill in the rest from the recipe."
     r = self.recipe
-    steps = r.sample_steps if steps is None else steps
-    interval = r.interval if interval is None else interval
+    given = dict(sample_steps=steps, interval=interval, spacing=spacing, sampler=sampler, limit=limit)
+    steps, interval, spacing, sampler, limit = (getattr(r, name) if v is None else v for name, v in given.items())
     if guidance is None: guidance = 1. if self.classes is None else r.guidance
-    check(whole(steps), "steps", repr(steps), "a whole number from 1")
-    check(number(guidance), "guidance", repr(guidance), "a number; 1 is none")
     check(guidance == 1 or self.classes is not None, "guidance", guidance, "1, for this network knows no labels")
-    check(np.shape(interval) == (2,) and all(number(v, 0) or v == np.inf for v in interval), "interval", repr(interval), "the lowest and the highest noise-to-signal ratio to guide at")
-    space = choose(spacings, spacing or r.spacing, "spacing")
-    return Plan(choose(samplers, sampler or r.sampler, "sampler"),
-                points(r.process.schedule, starting(start, space(r.process.schedule, steps), r.process.schedule)),
-                float(guidance), tuple(map(float, interval)), choose(limits, limit or r.limit, "limit"))
+    t = choose(spacings, spacing, "spacing")(r.process.schedule, steps)
+    return Plan(choose(samplers, sampler, "sampler"), points(r.process.schedule, starting(start, t, r.process.schedule)),
+                float(guidance), tuple(map(float, interval)), choose(limits, limit, "limit"))
 
-# %% ../nbs/04_sampling.ipynb #04-049
+# %% ../nbs/04_sampling.ipynb #04-050
 def starting(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
     "The same times, squeezed to start at this noise-to-signal ratio."
     if start is None: return t
-    last = np.exp(-schedule.log_snr(t[-1:])[0]/2)
-    check(number(start) and (start > last or len(t) == 1), "start", repr(start), f"a noise-to-signal ratio above the last point's, {last:.3g}")
-    return np.interp(t, [t[-1], t[0]], [t[-1], schedule.time(np.array([-2*np.log(start)]))[0]])
+    end = t.min() # with a churned spacing, not the last
+    low, last, high = np.exp(-schedule.log_snr(np.array([0., end, 1.]))/2)
+    ok = number(start) and (low if end == t[0] else last) < start <= high*(1 + 1e-6)
+    check(ok, "start", repr(start), f"a noise-to-signal ratio above the last point's, {last:.3g}, and up to the schedule's, {high:.3g}")
+    return np.interp(t, [end, t[0]], [end, schedule.time(np.array([-2*np.log(start)]))[0]])
 
-# %% ../nbs/04_sampling.ipynb #04-050
+# %% ../nbs/04_sampling.ipynb #04-051
 @patch
 def walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None): # -> in [0, 1]
     "Walk from `x_0` and so much noise to pictures, batch by batch; the rest as in sample and reconstruct."
-    check(whole(batch_size), "batch_size", repr(batch_size), "a whole number from 1")
     n, (graph, state) = len(x_0), nnx.split(self.model)
     draw = partial(sample_batch, graph=graph, recipe=self.recipe, rule=plan.rule, limit=plan.limit, classes=self.classes, path=path)
     fixed = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
     batches = in_batches(draw, fixed, (x_0, z, self.labels_for(n, label, seed), known), batch_size)
-    return jnp.concatenate(jax.device_put(batches, jax.devices()[0]), -4)[..., :n, :, :, :]
+    x = jnp.concatenate(jax.device_put(batches, jax.local_devices()[0]), -4)[..., :n, :, :, :]
+    check(bool(jnp.isfinite(x).all()), "guidance, sampler, limit", f"{plan.guidance}, which leads to pixels that are no numbers", "less guidance, a limit, or another sampler")
+    return x
 
-# %% ../nbs/04_sampling.ipynb #04-051
+# %% ../nbs/04_sampling.ipynb #04-052
 @patch
 @delegates(Run.plan)
 def sample(self:Run,
@@ -243,13 +243,16 @@ def sample(self:Run,
            **kwargs                  # as in run.plan
           ) -> jax.Array: # float32 `[n, H, W, C]` in [0, 1]; with path `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
-    check(whole(n), "n", repr(n), "a whole number from 1")
     plan, shape = self.plan(**kwargs), (n, *self.info["shape"])
-    check(z is None or z.shape == shape, "z", f"shape {getattr(z, 'shape', None)}", f"shape {shape}")
+    z = None if z is None else array(z, "z", 4).astype(np.float32)
+    check(z is None or z.shape == shape, "z", f"shape {np.shape(z)}", f"shape {shape}")
     noise = jnp.hypot(self.recipe.sigma_data*plan.at.alpha[0], plan.at.sigma[0])
     return self.walk(plan, label, np.broadcast_to(np.float32(0), shape), noise, seed, path, batch_size, z)
 
-# %% ../nbs/04_sampling.ipynb #04-057
+# %% ../nbs/04_sampling.ipynb #04-053
+guard(Run, "plan walk sample")
+
+# %% ../nbs/04_sampling.ipynb #04-059
 @patch
 @delegates(Run.plan)
 def evaluations(self:Run,
@@ -263,7 +266,7 @@ def evaluations(self:Run,
         for t, s in zip(at, at[1:]): move(plan.rule, count, x, t, s, (x, np.float32(0)), x)
     return sum(counts)
 
-# %% ../nbs/04_sampling.ipynb #04-073
+# %% ../nbs/04_sampling.ipynb #04-075
 @patch
 @delegates(Run.plan)
 def reconstruct(self:Run,
@@ -277,28 +280,25 @@ def reconstruct(self:Run,
                 **kwargs                  # as in run.plan
                ) -> jax.Array: # as sample
     "Noise pictures as far as the first point of the walk, then walk back."
-    shape, images = tuple(self.info["shape"]), np.asarray(images, np.float32)
-    check(images.ndim == 4 and images.shape[1:] == shape and len(images), "images", f"shape {images.shape}", f"[n, {', '.join(map(str, shape))}]")
+    shape, images = tuple(self.info["shape"]), as_images(images)
+    check(images.shape[1:] == shape, "images", f"shape {images.shape}", f"[n, {', '.join(map(str, shape))}]")
     x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
     mask = None if known is None else mask_like(known, images)
     x = self.walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
     return x if mask is None else jnp.where(mask, images, x)
 
-# %% ../nbs/04_sampling.ipynb #04-074
-def mask_like(known, images) -> np.ndarray: # bool, shaped as the images
-    "A mask of pixels for those pictures, checked."
-    mask = np.asarray(known)
-    n, H, W, C = images.shape
-    shapes = (H, W), (n, H, W), images.shape
-    check(mask.dtype == bool and mask.shape in shapes, "known", f"{mask.dtype} of shape {mask.shape}", f"bool of shape {', '.join(map(str, shapes))}")
-    return np.broadcast_to(mask if mask.ndim == 4 else mask[..., None], images.shape)
+# %% ../nbs/04_sampling.ipynb #04-076
+guard(Run, "reconstruct")
 
-# %% ../nbs/04_sampling.ipynb #04-083
+# %% ../nbs/04_sampling.ipynb #04-085
 def slerp(a, # `[...]` one noise
           b, # `[...]` another
           u  # `[n]` how far from `a` to `b`, in [0, 1]
          ): # `[n, ...]`
     "Noises on the circle from one to the other."
-    angle = jnp.arccos(jnp.vdot(a, b)/jnp.linalg.norm(a)/jnp.linalg.norm(b))
-    u = jnp.asarray(u).reshape(-1, *(1,)*a.ndim)
-    return (jnp.sin((1 - u)*angle)*a + jnp.sin(u*angle)*b)/jnp.sin(angle)
+    a, b, u = (array(v, name).astype(np.float32) for v, name in ((a, "a"), (b, "b"), (u, "u")))
+    check(a.shape == b.shape and a.any() and b.any(), "a, b", f"shapes {a.shape} and {b.shape}{', only zeros in one'*(a.shape == b.shape)}", "standard normal noises of one shape")
+    check(u.ndim <= 1 and u.size and rising(u.min(), u.max(), 0, 1), "u", f"{u}", "numbers in [0, 1], shape [n]")
+    angle, u = np.arccos(np.clip(np.vdot(a, b)/np.linalg.norm(a)/np.linalg.norm(b), -1, 1)), u.reshape(-1, *(1,)*a.ndim)
+    part = lambda u: np.sin(u*angle)/np.sin(angle) if .005 < angle < np.pi - .005 else u # no circle, or any, where they are parallel: a line
+    return jnp.asarray(part(1 - u)*a + part(u)*b)

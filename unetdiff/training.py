@@ -13,7 +13,7 @@ __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe'
            'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
-import importlib.util, json, math, os, signal, sys, threading, time, warnings, zlib
+import importlib.util, json, math, os, re, signal, sys, threading, time, warnings, zlib
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
@@ -35,21 +35,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from tqdm.auto import tqdm
 from . import __version__
-from .data import Pictures, as_images, as_labels, check, choose, digits, draw_batch, number, pictures, split, to_range, whole
+from .data import Pictures, array, is_interval, as_images, as_labels, check, checked, choose, digits, draw_batch, number, is_path, pictures, rising, split, to_range, whole
 from .diffusion import Process, Schedule, draw_noise, loss
 from .unet import UNet, init
 
 # %% ../nbs/03_training.ipynb #03-007
+@checked
 @cache
 def adamw(steps:int, # length of training
           flat:bool=True, # all parameters as one array
           *, peak:float=6e-3, warmup:float=.05, clip:float=1., weight_decay:float=1e-4):
     "AdamW with a learning rate that climbs, then falls to zero at the end."
-    rate = optax.warmup_cosine_decay_schedule(0., peak, max(1, round(warmup*steps)), max(2, steps), 0.)
+    rate = optax.warmup_cosine_decay_schedule(0., peak, max(1, min(round(warmup*steps), steps - 1)), max(2, steps), 0.)
     tx = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay))
     return optax.flatten(tx) if flat else tx
 
 # %% ../nbs/03_training.ipynb #03-009
+@checked
 @cache
 def clipped_adamw(steps:int,      # its learning rate does not depend on them
                   flat:bool=True): # all parameters as one array
@@ -106,11 +108,14 @@ def check_recipe(r:Recipe):
     check(r.averaging is None or all(number(v, 0) for v in several or (r.averaging,)), "averaging", repr(r.averaging), "a number from 0, several of them, or None")
     check(number(r.label_drop, 0) and r.label_drop < 1, "label_drop", repr(r.label_drop), "a number from 0 to below 1")
     check(number(r.test_size, 0) and 0 < r.test_size < 1, "test_size", repr(r.test_size), "a number between 0 and 1")
-    check(number(r.sigma_data, 0) and r.sigma_data > 0, "sigma_data", repr(r.sigma_data), "a number above 0")
-    check(r.dtype in ("float32", "bfloat16"), "dtype", repr(r.dtype), '"float32" or "bfloat16"')
+    check(isinstance(r.pixel_range, tuple) and len(r.pixel_range) == 2 and rising(*r.pixel_range) and r.pixel_range[0] < r.pixel_range[1], "pixel_range", repr(r.pixel_range), "a tuple of two numbers, the lower one first")
+    check(is_interval(r.interval), "interval", repr(r.interval), "the lowest and the highest noise-to-signal ratio to guide at")
+    check(isinstance(r.net, dict), "net", repr(r.net), "a dictionary, arguments of `UNet`")
+    for name in ("sampler", "spacing", "limit"): check(isinstance(getattr(r, name), str) or callable(getattr(r, name)), name, repr(getattr(r, name)), "a name or a function")
+    check(isinstance(r.dtype, str) and r.dtype in ("float32", "bfloat16"), "dtype", repr(r.dtype), '"float32" or "bfloat16"')
     check(number(r.penalty, 0), "penalty", repr(r.penalty), "a number from 0")
     check(number(r.guidance), "guidance", repr(r.guidance), "a number; 1 is none")
-    choose(optimizers, r.optimizer, "optimizer"), r.process
+    choose(optimizers, r.optimizer, "optimizer", optax.GradientTransformation), r.process
 
 # %% ../nbs/03_training.ipynb #03-017
 presets = {"default": Recipe(),
@@ -173,6 +178,7 @@ def any_process(*flags) -> list: # of bool
     return flags if jax.process_count() == 1 else multihost_utils.process_allgather(np.array(flags)).any(0).tolist()
 
 # %% ../nbs/03_training.ipynb #03-027
+@checked
 def mesh_for(batch_size:int, devices:list=None) -> Mesh: # its only axis is called "batch"
     "As many devices, of all if no others are named, as share a batch evenly."
     devices = devices or jax.devices()
@@ -321,6 +327,7 @@ class Run:
 
 # %% ../nbs/03_training.ipynb #03-052
 @patch
+@checked
 def labels_for(self:Run,
                n:int,   # number of pictures
                label,   # None, an int or `[n]` ints
@@ -331,7 +338,7 @@ def labels_for(self:Run,
     if label is None:
         share = np.cumsum(self.info["label_counts"])/sum(self.info["label_counts"])
         return np.searchsorted(share, np.random.default_rng(seed).random(n)).astype(np.int32)
-    y = np.asarray(label)
+    y = array(label, "label", finite=False)
     ok = y.dtype.kind in "iu" and y.shape in ((), (n,)) and (y >= 0).all() and (y < self.classes).all()
     check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
     return np.broadcast_to(y.astype(np.int32), (n,))
@@ -352,6 +359,7 @@ def own(v) -> bool:
 
 def claim(path, argument:str="path") -> Path:
     "The folder `path`, unless it holds a run already."
+    check(is_path(path), argument, repr(path), "a folder")
     path = Path(path)
     check(not path.exists() or path.is_dir(), argument, repr(str(path)), "a folder, not a file")
     check(not (path/"run.json").exists(), argument, f"{str(path)!r}, which already holds a run", "a folder without one")
@@ -375,7 +383,7 @@ def write(self:Run, path:Path): # folder, made if it is missing
     path.mkdir(parents=True, exist_ok=True)
     (path/"run.json").unlink(missing_ok=True) # while there is none, the folder does not pass for a run
     history = {k: v.tolist() for k, v in self.history.items()}
-    text = json.dumps({"unetdiff": __version__, "recipe": in_words(self.recipe), "info": self.info, "history": history})
+    text = json.dumps({"unetdiff": __version__, "recipe": in_words(self.recipe), "info": self.info, "history": history}, default=np.generic.item)
     images, labels = self.held_out
     held = {"images": np.asarray(images)} | ({} if labels is None else {"labels": np.asarray(labels)})
     arrays = {"model": model_state(self.model), "held_out": held, "snapshots": {f"{step}/{e}/{k}": v for (step, e), w in self.snapshots.items() for k, v in w.items()}}
@@ -411,12 +419,14 @@ def load(path=None,            # folder; None: the digits model that comes with 
          **recipe              # entries of the recipe that were functions of your own
         ) -> Run:
     "Load a run."
+    check(path is None or is_path(path), "path", repr(path), "a folder, or None for the model that comes with the package")
     path = Path(str(files("unetdiff")/"digits")) if path is None else Path(path)
     saved, weights, held, averages = read_run(path)
     info, settings = saved["info"], saved["recipe"] | recipe
     settings |= {k: tuple(settings[k]) for k in ("pixel_range", "averaging", "interval") if isinstance(settings[k], list)}
-    settings["net"] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["net"].items()}
+    if isinstance(settings["net"], dict): settings["net"] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["net"].items()}
     if isinstance(settings["optimizer"], dict): settings["optimizer"] = Recipe.optimizer
+    check(model is None or isinstance(model, nnx.Module), "model", repr(model), "an `nnx.Module`")
     missing = [k for k, v in settings.items() if isinstance(v, dict) and "own" in v] + ["model"]*(info["own_net"] and model is None)
     check(not missing, "path", f"{str(path)!r}, a run with {missing} of your own", "those as arguments, too: load(path, name=value)")
     recipe = Recipe(**settings)
@@ -465,7 +475,7 @@ class Checkpoints:
         check(whole(every), "checkpoints", f"every={every!r}", "a whole number of steps, from 1")
         check(number(minutes, 0), "checkpoints", f"minutes={minutes!r}", "a number from 0")
         check(whole(keep), "checkpoints", f"keep={keep!r}", "a whole number from 1")
-        self.folder, self.about, self.every, self.seconds, self.keep, self.best = Path(folder).absolute(), json.loads(json.dumps(about)), every, 60*minutes, keep, best
+        self.folder, self.about, self.every, self.seconds, self.keep, self.best = Path(folder).absolute(), json.loads(json.dumps(about, default=np.generic.item)), every, 60*minutes, keep, best
         self.last, self.when = 0, time.time() # of the last checkpoint
 
     def __enter__(self):
@@ -486,8 +496,9 @@ class Checkpoints:
         return ocp.CheckpointManager(self.folder/"checkpoints", options=options)
 
     def __exit__(self, *error):
+        stuck = error[0] is not None and jax.process_count() > 1 # nothing can be finished without the others
         try:
-            if "manager" in self.__dict__: self.manager.close() # waits for what is being written
+            if "manager" in self.__dict__ and not stuck: self.manager.close() # waits for what is being written
         except Exception as e: warnings.warn(f"the last checkpoint was not written: {e}")
         finally: self.lock.release() # does nothing where it is not held
 
@@ -593,7 +604,7 @@ def start_state(model:nnx.Module, recipe:Recipe, n:int, fsdp:bool) -> tuple: # f
     several = jax.process_count() > 1
     check(not several or mesh.size == jax.device_count(), "batch_size", n, f"a multiple of {jax.device_count()*recipe.parts}, so that the devices of all processes have the same share")
     graph, params, rest = nnx.split(model, nnx.Param, ...)
-    optimizer = choose(optimizers, recipe.optimizer, "optimizer")
+    optimizer = choose(optimizers, recipe.optimizer, "optimizer", optax.GradientTransformation)
     if not isinstance(optimizer, optax.GradientTransformation): optimizer = optimizer(recipe.steps, flat=not fsdp)
     first = lambda *a: jax.tree.map(jnp.copy, first_state(*a, recipe, optimizer))
     lie = state_places(jax.eval_shape(first, params, rest), mesh, fsdp)
@@ -634,6 +645,7 @@ def check_finite(losses:list, start:int):
     if len(bad): raise FloatingPointError(f"loss: became {losses[start + bad[0]]:g} at step {start + bad[0]}; try a lower learning rate, or clip the gradient")
 
 # %% ../nbs/03_training.ipynb #03-076
+@checked
 def keep_compiled(folder=None # None: in the user's folder for caches
                  ) -> str: # where they are kept
     "Keep compiled programs on disk, so that the next process starts quickly."
@@ -685,6 +697,7 @@ def prepare(images, labels, model, recipe:Recipe, seed:int, stream:bool|None=Non
 
 # %% ../nbs/03_training.ipynb #03-080
 @delegates(Recipe, keep=True)
+@checked
 def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]; or what `pictures` takes, a folder for example
           labels=None,         # `[N]` integers from 0, or None
           *, model=None,       # your own network, or a Run to go on from; None: the recipe's U-Net
@@ -747,8 +760,8 @@ def told(out, run:Callable): # run() is what was reported last
         if run() is None or out is None: raise
         write_or_warn(run(), out)
         raise FloatingPointError(f"{e}. The run as it was at step {len(run().history['loss'])} is kept: train(..., model=load({str(out)!r}), out=...) goes on from it") from None
-    except jax.errors.JaxRuntimeError as e:
-        if jax.process_count() == 1: raise
+    except (jax.errors.JaxRuntimeError, ValueError) as e: # the runtime raises both, with its status in capitals
+        if jax.process_count() == 1 or not re.match("[A-Z_]+: ", str(e)): raise
         kept = "" if out is None else ", with resume=True to go on from the last checkpoint"
         raise RuntimeError(f"processes: one of {jax.process_count()} has gone away ({str(e).splitlines()[0][:200]}); start all of them again{kept}") from None
 
@@ -761,6 +774,7 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     return run if len(run.history["loss"]) == recipe.steps else None
 
 # %% ../nbs/03_training.ipynb #03-083
+@checked
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
                  *, preset="default",# "default", "tutorial", or a Recipe
                  steps:int=None,     # training steps; None: the preset's
@@ -784,7 +798,7 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
 def exponent(std:float # width of the average, as a share of the run, in (0, .28)
             ) -> float: # gamma, 0 or more
     "The exponent of the power profile of that width."
-    check(number(std, 0) and 0 < std < 12**-.5, "std", repr(std), "a number between 0 and 0.288, the width of an average of all steps alike")
+    check(number(std, 1e-3) and std < 12**-.5, "std", repr(std), "a number between 0.001 and 0.288, the width of an average of all steps alike")
     return float(np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real.max())
 
 def overlap(t_a, a, t_b, b): # steps and exponents, arrays or numbers

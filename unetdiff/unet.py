@@ -14,13 +14,15 @@ from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
-from .data import check
+from .data import check, checked, whole
 
 # %% ../nbs/01_unet.ipynb #01-007
+@checked
 def sinusoidal(t,      # `[B]` times, as large as 1000
                dim:int # length of the embedding, even and at least 4
               ):       # `[B, dim]`: half sines, half cosines
     "Spell each time out as waves of `dim/2` frequencies, from 1 down to 1/10000."
+    check(jnp.ndim(t) == 1, "t", f"shape {jnp.shape(t)}", "one time a picture, shape [B]")
     half = dim // 2
     omega = jnp.exp(-math.log(10000) * jnp.arange(half) / (half - 1))
     angle = t[:, None] * omega
@@ -157,6 +159,7 @@ class ResBlock(nnx.Module):
         return h + self.shortcut(x) # [B, H, W, c_out]
 
 # %% ../nbs/01_unet.ipynb #01-045
+@checked
 def init(build,      # makes the module, given `rngs`
          seed:int=0
         ) -> nnx.Module:
@@ -221,6 +224,7 @@ def upsample(x, h:int, w:int): # [B, H, W, C]
 # %% ../nbs/01_unet.ipynb #01-064
 class UNet(nnx.Module):
     "The noisy picture, the time and perhaps a label in; a prediction of the picture's shape out."
+    @checked
     def __init__(self,
                  in_channels:int,          # channels of the noisy picture
                  out_channels:int,         # channels of the prediction
@@ -234,7 +238,9 @@ class UNet(nnx.Module):
                  classes:int=None,         # number of labels; None for a network that takes none
                  dtype="float32",          # in which it computes; parameters and result are always float32
                  rngs:nnx.Rngs):
-        check(time_emb_dim % 2 == 0 and time_emb_dim >= 4, "time_emb_dim", time_emb_dim, "an even number from 4")
+        check(isinstance(mults, (tuple, list)) and mults and all(map(whole, mults)), "mults", repr(mults), "whole numbers from 1, one for each level")
+        check(isinstance(attend, (tuple, list)) and all(whole(i, 0) for i in attend), "attend", repr(attend), "numbers of levels, counted from 0")
+        check(isinstance(dtype, str) and dtype in ("float32", "bfloat16"), "dtype", repr(dtype), '"float32" or "bfloat16"')
         self.classes, self.levels = classes, len(mults)
         kwargs = dict(dtype=jnp.dtype(dtype), rngs=rngs)
         self.time = TimeEmbedding(time_emb_dim, **kwargs)

@@ -17,7 +17,7 @@ import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from fastcore.imports import ipython_shell
 from .sampling import samplers # and gives runs their `plan`, `sample` and `reconstruct`
-from .data import check, from_range, number, show_images, to_range, whole
+from .data import array, as_images, check, checked, from_range, number, show_images, to_range, whole
 from .diffusion import forward
 from .training import Run
 
@@ -37,6 +37,7 @@ def plot_loss(self:Run): # matplotlib figure
 
 # %% ../nbs/05_viz.ipynb #05-014
 @patch
+@checked
 def plot_sheet(self:Run,
                rows:int=8, # pictures of each label; without labels, a square of rows x rows
                **kwargs    # as in run.sample
@@ -55,8 +56,8 @@ def plot_samples(self:Run,
                 ): # matplotlib figure, two rows
     "Originals above; noised to the end and brought back, below; further arguments as in `run.reconstruct`."
     if images is None: images, labels = (None if v is None else v[:9] for v in self.held_out)
-    back = self.reconstruct(images, labels, **kwargs)
-    fig = show_images(jnp.concatenate([jnp.asarray(images), back]), cols=len(images), size=.8)
+    images, back = as_images(images), self.reconstruct(images, labels, **kwargs)
+    fig = show_images(jnp.concatenate([images, back]), cols=len(images), size=.8)
     name_rows(fig, len(images), ["Original", "Reconstructed"])
     return fig
 
@@ -67,20 +68,30 @@ def name_rows(fig, cols:int, names:list):
 
 # %% ../nbs/05_viz.ipynb #05-025
 @patch
+def one(self:Run, image) -> np.ndarray: # float32 `[H, W, C]` in [0, 1]
+    "A picture of the run's shape, checked."
+    shape = tuple(self.info["shape"])
+    check(array(image, "image", finite=False).shape == shape, "image", f"shape {np.shape(image)}", f"shape {shape}")
+    return as_images(np.asarray(image)[None], "image")[0]
+
+@patch
+@checked
 def forward_path(self:Run,
                  image,        # `[H, W, C]` in [0, 1]
                  frames:int=9, # pictures on the way
                  seed:int=0    # of the noise
                 ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
     "One picture and one noise, mixed at evenly spaced times."
-    x_0 = to_range(jnp.asarray(image), *self.recipe.pixel_range)
+    x_0 = to_range(jnp.asarray(self.one(image)), *self.recipe.pixel_range)
     eps = jax.random.normal(jax.random.key(seed), x_0.shape)
     schedule, t = self.recipe.process.schedule, np.linspace(0, 1, frames)
-    x_t = forward(schedule, x_0[None], jnp.asarray(t, jnp.float32), eps[None])
+    x_0, eps = (jnp.broadcast_to(v, (frames, *v.shape)) for v in (x_0, eps))
+    x_t = forward(schedule, x_0, jnp.asarray(t, jnp.float32), eps)
     return t, from_range(x_t, *self.recipe.pixel_range)
 
 # %% ../nbs/05_viz.ipynb #05-027
 @patch
+@checked
 def reverse_path(self:Run,
                  image,               # `[H, W, C]` in [0, 1]
                  label:int|None=None, # its label
@@ -89,13 +100,14 @@ def reverse_path(self:Run,
                 ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
     "The sampler's way from the noised picture to a clean one, at some of its points; further arguments as in `run.reconstruct`."
     kwargs = dict(steps=max(frames - 1, self.recipe.sample_steps)) | kwargs
-    path = self.reconstruct(jnp.asarray(image)[None], label, path=True, **kwargs)[:, 0]
+    path = self.reconstruct(self.one(image)[None], label, path=True, **kwargs)[:, 0]
     t = np.asarray(self.plan(**{k: v for k, v in kwargs.items() if k in signature(self.plan).parameters}).at.t)
     at = np.linspace(0, len(path) - 1, min(frames, len(path))).round().astype(int)
     return t[at], path[at]
 
 # %% ../nbs/05_viz.ipynb #05-028
 @patch
+@checked
 def plot_forward_and_reverse(self:Run,
                              image:jax.Array|None=None, # `[H, W, C]` in [0, 1]; None: one that was held back
                              label:int|None=None,       # its label
@@ -118,6 +130,7 @@ def plot_forward_and_reverse(self:Run,
     return fig
 
 # %% ../nbs/05_viz.ipynb #05-033
+@checked
 def tiled(images,      # `[n, H, W, C]` in [0, 1]
           cols:int,    # pictures in a row
           zoom=None,   # size of a pixel; None: such that a picture is about 48 wide
@@ -125,8 +138,10 @@ def tiled(images,      # `[n, H, W, C]` in [0, 1]
          ): # PIL image
     "Pictures side by side in one picture."
     from PIL import Image
-    zoom = zoom or max(1, 48//images.shape[2])
-    x = np.asarray(images).clip(0, 1).repeat(zoom, 1).repeat(zoom, 2)
+    x = as_images(images)
+    check(x.shape[-1] in (1, 3), "images", f"{x.shape[-1]} channels", "1 or 3")
+    zoom, cols = zoom or max(1, 48//x.shape[2]), min(cols, len(x))
+    x = x.repeat(zoom, 1).repeat(zoom, 2)
     x = np.pad(x, ((0, -len(x) % cols), (0, gap), (0, gap), (0, 0)), constant_values=.5)
     n, H, W, C = x.shape
     pixels = (255*x).round().astype(np.uint8).reshape(-1, cols, H, W, C).transpose(0, 2, 1, 3, 4).reshape(-1, cols*W, C)
@@ -145,6 +160,7 @@ def address(file:bytes, kind:str="png") -> str:
 def filmstrip(frames # `[n, H, W, C]` in [0, 1]
              ) -> str: # an address
     "All frames in a row."
+    frames = as_images(frames, "frames")
     return address(sheet(frames, len(frames), zoom=1, gap=0))
 
 # %% ../nbs/05_viz.ipynb #05-034
@@ -191,6 +207,7 @@ def scrubber(paths:dict,    # {first choice: {second choice: frames `[n, H, W, C
 
 # %% ../nbs/05_viz.ipynb #05-036
 @patch
+@checked
 def scrub(self:Run,
           labels=None,    # labels to choose from; None: all that the network knows
           samplers=("dpmpp_2m", "ddim", "ddpm"), # names in samplers
@@ -200,7 +217,8 @@ def scrub(self:Run,
           **kwargs        # as in run.sample
          ): # IPython HTML
     "The walk from noise to picture as a slider, for each label and sampler; the page needs no kernel."
-    labels = [None] if self.classes is None else range(self.classes) if labels is None else labels
+    labels = [None] if self.classes is None else range(self.classes) if labels is None else array(labels, "labels", 1).tolist()
+    check(isinstance(samplers, (list, tuple)) and samplers, "samplers", repr(samplers), "a list of names")
     how = dict(steps=steps, seed=seed, spacing=spacing) | kwargs
     asked = None if self.classes is None else np.array(labels)
     walks = {s: np.asarray(self.sample(len(labels), asked, sampler=s, path=True, **how)) for s in samplers} # each [frames, n, H, W, C]
@@ -209,17 +227,18 @@ def scrub(self:Run,
     return scrubber({"any" if label is None else label: {s: w[:, i] for s, w in walks.items()} for i, label in enumerate(labels)}, captions)
 
 # %% ../nbs/05_viz.ipynb #05-041
+@checked
 def a_few(run:Run, n:int, label=None, **kwargs):
     "`n` samples in small batches, their labels in turn unless said otherwise; further arguments as in `run.sample`."
-    check(whole(n), "n", repr(n), "a whole number from 1")
     if label is None and run.classes: label = np.arange(n) % run.classes
     return run.sample(n, label, batch_size=min(n, 64), **kwargs)
 
+@checked
 def film(path,   # `[frames, n, H, W, C]` in [0, 1]
          ms:int, # milliseconds a frame; the last stays for two seconds more
         ) -> bytes: # a GIF
     "A sheet of pictures, ten in a row, as it changes."
-    first, *rest = [tiled(images, min(10, len(images))) for images in np.asarray(path)]
+    first, *rest = [tiled(images, min(10, len(images))) for images in array(path, "path", 5)]
     file = io.BytesIO()
     first.save(file, "GIF", save_all=True, append_images=rest, duration=[ms]*len(rest) + [ms + 2000], loop=0)
     return file.getvalue()
@@ -230,6 +249,7 @@ def img(file:bytes, alt:str, kind:str="png") -> str: # HTML
 
 # %% ../nbs/05_viz.ipynb #05-042
 @patch
+@checked
 def animate(self:Run,
             n:int=10,         # pictures, ten in a row
             out=None,         # file for the GIF; nothing is written if None
@@ -240,8 +260,7 @@ def animate(self:Run,
            ): # IPython HTML
     "The walk from noise to pictures as a GIF."
     from IPython.display import HTML
-    check(whole(ms), "ms", repr(ms), "a whole number from 1")
-    check(out is None or Path(out).parent.is_dir(), "out", repr(out), "a file in a folder that exists")
+    check(out is None or Path(out).parent.is_dir() and not Path(out).is_dir(), "out", repr(out), "a file in a folder that exists")
     gif = film(a_few(self, n, steps=steps, spacing=spacing, path=True, **kwargs), ms)
     if out is not None: Path(out).write_bytes(gif)
     return HTML(img(gif, f"From noise to {n} pictures in {steps} steps", "gif"))
@@ -261,14 +280,13 @@ def replace_files(folder, files:dict):
 # %% ../nbs/05_viz.ipynb #05-048
 class monitor:
     "A callback for `train`: loss curve and samples, drawn anew in a notebook while training runs, kept as files in `out`."
+    @checked
     def __init__(self,
                  out=None,       # folder for loss.png and samples.png; nothing is written if None
                  *, n:int=20,    # samples, their labels in turn
                  share:float=.05 # of the time that drawing may take, above 0
                 ):
-        check(out is None or isinstance(out, (str, os.PathLike)) and not Path(out).is_file(), "out", repr(out), "a folder, or None")
-        check(whole(n), "n", repr(n), "a whole number from 1")
-        check(number(share, 0) and share > 0, "share", repr(share), "a number above 0")
+        check(out is None or not Path(out).is_file(), "out", repr(out), "a folder, or None")
         self.out, self.n, self.share, self.next = out, n, share, None # when to draw next; None: a training begins
 
     def __call__(self, step, metrics, run):
@@ -295,6 +313,7 @@ def draw(self:monitor, step:int, metrics:dict, run:Run):
 
 # %% ../nbs/05_viz.ipynb #05-059
 @patch
+@checked
 def explore(self:Run,
             n:int=16, # pictures
             cols:int=8 # in a row
