@@ -324,7 +324,7 @@ def pictures(source,            # a folder, a Hugging Face data set, or anything
             ) -> Pictures:
     "Pictures of a folder or of any data source, read when they are needed."
     check(size is None or whole(size) or (isinstance(size, Sequence) and len(size) == 2 and all(map(whole, size))), "size", repr(size), "a whole number of pixels, or two: height and width")
-    check(channels in (None, 1, 3), "channels", repr(channels), "1 for grey, 3 for colour, or None")
+    check(channels is None or whole(channels) and channels in (1, 3), "channels", repr(channels), "1 for grey, 3 for colour, or None")
     names, own = None, labels is not None
     if isinstance(source, (str, Path)): source, found, names = in_folder(Path(source))
     else:

@@ -255,7 +255,7 @@ def draw_noise(process:Process, # the distribution of times
     return process.times(even_uniforms(k1, len(x_0)), progress, process.schedule), eps
 
 # %% ../nbs/02_diffusion.ipynb #02-058
-guard(sys.modules[__name__], "from_betas zero_terminal linear_betas curve_betas even_uniforms draw_noise"), guard(Schedule, "curves") # these refuse what does not fit their arguments' names
+guard(sys.modules[__name__], "from_betas zero_terminal linear_betas curve_betas flow even_uniforms draw_noise"), guard(Schedule, "curves") # these refuse what does not fit their arguments' names
 
 # %% ../nbs/02_diffusion.ipynb #02-059
 def loss(process:Process, # the choices
