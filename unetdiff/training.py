@@ -7,16 +7,17 @@ __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe'
            'Progress', 'objective', 'use_cores', 'join_processes', 'any_process', 'mesh_for', 'cut_axis', 'places',
            'put', 'state_places', 'in_parts', 'over_devices', 'average_decay', 'averaged', 'this_batch', 'train_step',
            'train_steps', 'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim', 'in_words',
-           'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'like', 'checksum',
-           'Checkpoints', 'batches', 'stream', 'at_a_time', 'stop_signals', 'smooth', 'make_history', 'start_state',
-           'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect', 'prepare', 'train', 'nothing', 'even',
-           'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
+           'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'like', 'versions',
+           'checksum', 'Checkpoints', 'batches', 'stream', 'at_a_time', 'stop_signals', 'smooth', 'make_history',
+           'start_state', 'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect', 'prepare', 'train',
+           'nothing', 'even', 'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
 import importlib.util, json, math, os, re, signal, sys, threading, time, warnings, zlib
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
+from importlib.metadata import version
 from importlib.resources import files
 from itertools import accumulate, repeat
 from pathlib import Path
@@ -459,6 +460,10 @@ def like(state, arrays:list): # a state
     new = [jax.random.wrap_key_data(v, impl=jax.random.key_impl(a)) if is_key(a) else v for a, v in zip(old, arrays)]
     return tree.unflatten([put(v, a.sharding) for a, v in zip(old, new)])
 
+def versions() -> dict:
+    "Of the libraries that decide what a training computes."
+    return dict(unetdiff=__version__, jax=jax.__version__, flax=version("flax"), optax=optax.__version__)
+
 def checksum(value) -> int: # of bytes or of an array
     "A number that changes if a bit does."
     return zlib.crc32(value if isinstance(value, bytes) else np.asarray(value).tobytes())
@@ -516,7 +521,7 @@ def save(self:Checkpoints, progress:Progress):
     if step == self.last: return
     rows = [np.concatenate([*map(np.ravel, s.values())]) for s in progress.snapshots.values()] # a snapshot in one row: few large arrays are written faster than many small ones
     arrays = plain(progress.state) + rows
-    text = json.dumps(dict(losses=progress.losses, test=progress.test, about=self.about, snapshots=[*progress.snapshots], checksums=[*map(checksum, arrays)]))
+    text = json.dumps(dict(losses=progress.losses, test=progress.test, about=self.about, versions=versions(), snapshots=[*progress.snapshots], checksums=[*map(checksum, arrays)]))
     items = args.Composite(arrays=args.StandardSave(arrays), text=args.JsonSave(dict(text=text, checksum=checksum(text.encode()))))
     try: self.manager.save(step, args=items, metrics=dict(test_loss=progress.test[-1]), force=True)
     except Exception as e: warnings.warn(f"no checkpoint at step {step}: {e}")
@@ -534,6 +539,8 @@ def read(self:Checkpoints, step:int, state:State) -> Progress: # as a state like
     arrays = restore(arrays=args.StandardRestore())["arrays"]
     check([*map(checksum, arrays)] == saved["checksums"], "arrays", "other arrays", "those that were written")
     n, weights = len(arrays) - len(saved["snapshots"]), by_name(state.average[0])
+    check([v.shape for v in arrays[:n]] == [v.shape for v in plain(state)], "arrays", "other shapes", "those of this training")
+    if saved["versions"] != versions(): warnings.warn(f"the checkpoint of step {step} was made with {saved['versions']}, and this is {versions()}; what follows may differ in the last bits")
     parts = lambda row: np.split(row, np.cumsum([v.size for v in weights.values()])[:-1])
     snapshots = {(i, e): {k: p.reshape(v.shape) for (k, v), p in zip(weights.items(), parts(row))} for (i, e), row in zip(saved["snapshots"], arrays[n:])}
     return Progress(like(state, arrays[:n]), saved["losses"], saved["test"], snapshots)

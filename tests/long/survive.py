@@ -3,7 +3,7 @@
     python tests/long/survive.py [damages] [kills]
 
 Kills: a training is killed without warning (SIGKILL) at random moments, 25 of them, and resumed each time; its weights, averages and losses have to be
-those of a training that was left alone, to the last bit. Damages: checkpoints are cut short, lose a file, or have a bit flipped, 200 times; each time the
+those of a training that was left alone, to the last bit. Damages: checkpoints are cut short, lose a file, have a bit flipped, or come from another version or another network, 200 times; each time the
 training either goes on from a whole checkpoint to the very same end, or is refused with one sentence. And a disk runs full: training reaches its end all the same,
 says what it could not write, and goes on from what is there once there is room again. A quarter of an hour on two cores.
 """
@@ -26,6 +26,7 @@ import unetdiff
 from unetdiff import digits, load, train
 
 small = dict(net=dict(features=8, mults=(1,), attend=()), steps=3000, log_every=10, averaging=(17., 7.), progress=False)
+shorter = small | dict(steps=400)
 often = dict(every=20)
 
 
@@ -73,22 +74,33 @@ def damage(path, rng):
     return how, str(file.relative_to(path))
 
 
-def damages(folder, alone, n, seed=0):
-    "Spoil checkpoints n times; how often each outcome came."
-    whole, outcomes = Path(folder)/"whole", {}
+def stopped(out, version=unetdiff.__version__, **changes):
+    "A training that was stopped before its end, as this version or another would have left it."
     def stop(step, metrics, run):
-        if step == small["steps"] - 20: signal.raise_signal(signal.SIGINT)
-    train(*digits(), out=whole, checkpoints=often, callback=stop, **small)
+        if step == shorter["steps"] - 20: signal.raise_signal(signal.SIGINT)
+    here, unetdiff.training.__version__ = unetdiff.training.__version__, version
+    train(*digits(), out=out, checkpoints=often, callback=stop, **shorter | changes)
+    unetdiff.training.__version__ = here
+    return out
+
+
+def damages(folder, n, seed=0):
+    "Spoil checkpoints n times; how often each outcome came."
+    alone, folder, outcomes = train(*digits(), **shorter), Path(folder), {}
+    whole = stopped(folder/"whole")
+    others = {"other version": stopped(folder/"version", "9.9"), "other shapes": stopped(folder/"shapes", net=dict(features=4, mults=(1,), attend=()))}
     rng = random.Random(seed)
     for i in range(n):
-        out = Path(folder)/"spoiled"
+        out, other = folder/"spoiled", rng.choice([*others]) if rng.random() < .2 else None
         shutil.copytree(whole, out)
         steps = sorted((out/"checkpoints").iterdir())
-        hit = [damage(step, rng) for step in (steps[-1:] if rng.random() < .7 else steps)]
+        if other: # its newest checkpoint in the place of ours
+            shutil.rmtree(steps[-1]), shutil.copytree(others[other]/"checkpoints"/steps[-1].name, steps[-1])
+        hit = [other] if other else [damage(step, rng) for step in (steps[-1:] if rng.random() < .7 else steps)]
         before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
         with warnings.catch_warnings(record=True) as told, contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("always")
-            try: outcome = "went on" if same(train(*digits(), out=out, resume=True, checkpoints=often, **small), alone) else "WRONG"
+            try: outcome = "went on" if same(train(*digits(), out=out, resume=True, checkpoints=often, **shorter), alone) else "WRONG"
             except ValueError as e: outcome = "refused" if "\n" not in str(e) and str(e).startswith("out: got") else f"WRONG {e}"
         if outcome == "went on" and any("damaged" in str(w.message) for w in told): outcome = "fell back"
         if outcome == "refused": assert all(p.exists() and p.read_bytes() == v for p, v in before.items()), f"{hit}: a refused folder was changed"
@@ -101,7 +113,6 @@ def damages(folder, alone, n, seed=0):
 def full(disk):
     "Train into a folder on a small disk that is almost full; then make room, and train on."
     disk, out, filler = Path(disk), Path(disk)/"run", Path(disk)/"filler"
-    shorter = small | dict(steps=400)
     alone = train(*digits(), **shorter)
     def fill(step, metrics, run): # what is left does not hold another checkpoint
         if step == 100: filler.write_bytes(b"x"*(shutil.disk_usage(disk).free - 50_000))
@@ -130,10 +141,10 @@ def on_small_disk(folder):
 def main(n_damages=200, n_kills=25):
     "A full disk, so many damaged checkpoints, so many kills."
     with tempfile.TemporaryDirectory() as folder: on_small_disk(folder)
-    alone = train(*digits(), **small)
     with tempfile.TemporaryDirectory() as folder:
-        print("damaged:", damages(folder, alone, n_damages), flush=True)
+        print("damaged:", damages(folder, n_damages), flush=True)
         run, done = kills(folder, n_kills)
+        alone = train(*digits(), **small)
         assert same(run, alone), "a resumed training should end as one that was left alone, to the bit"
         print(f"killed {len(done)} times, at checkpoints {done}: the same to the last bit")
 
