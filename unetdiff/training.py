@@ -178,14 +178,14 @@ def any_process(*flags) -> list: # of bool
     "Each of these flags, raised if any process has raised it; every process has to ask."
     return flags if jax.process_count() == 1 else multihost_utils.process_allgather(np.array(flags)).any(0).tolist()
 
-# %% ../nbs/03_training.ipynb #03-027
+# %% ../nbs/03_training.ipynb #03-028
 @checked
 def mesh_for(batch_size:int, devices:list=None) -> Mesh: # its only axis is called "batch"
     "As many devices, of all if no others are named, as share a batch evenly."
     devices = devices or jax.devices()
     return Mesh(np.array(devices[:math.gcd(batch_size, len(devices))]), "batch")
 
-# %% ../nbs/03_training.ipynb #03-029
+# %% ../nbs/03_training.ipynb #03-030
 def cut_axis(shape, n:int) -> int|None: # None if there is no such axis
     "The longest axis that `n` devices share evenly."
     return max((i for i, size in enumerate(shape) if size % n == 0), key=lambda i: shape[i], default=None)
@@ -207,7 +207,7 @@ def state_places(state:State, mesh:Mesh, fsdp:bool) -> State:
     "Where a state's arrays lie; what a network keeps besides its parameters is never cut."
     return State(*places(state[:3], mesh, fsdp), places(state.rest, mesh, False))
 
-# %% ../nbs/03_training.ipynb #03-030
+# %% ../nbs/03_training.ipynb #03-031
 def in_parts(gradient, # (params, rest, x, labels, t, eps) -> ((loss, rest), gradient)
              parts:int):
     "The same function, over so many parts of the batch, one after the other."
@@ -222,7 +222,7 @@ def in_parts(gradient, # (params, rest, x, labels, t, eps) -> ((loss, rest), gra
         return (value, rest), g
     return mean
 
-# %% ../nbs/03_training.ipynb #03-031
+# %% ../nbs/03_training.ipynb #03-032
 def over_devices(objective, # (params, rest, x, labels, t, eps) -> (loss, rest)
                  mesh:Mesh, parts:int=1, fsdp:bool=False):
     "Its value and gradient, computed by each device on its share of the batch; the parameters may be cut."
@@ -245,7 +245,7 @@ def over_devices(objective, # (params, rest, x, labels, t, eps) -> (loss, rest)
         return jax.shard_map(shared, mesh=mesh, in_specs=(lie, everywhere, share, share, share, share), out_specs=(everywhere, lie), check_vma=False)(params, *args)
     return gradient
 
-# %% ../nbs/03_training.ipynb #03-033
+# %% ../nbs/03_training.ipynb #03-034
 def average_decay(i, exponent): # step, counted from 0
     "How much of the running average survives step `i`; nothing if `exponent` is None."
     return 0. if exponent is None else (1 - 1/(i + 1))**(exponent + 1)
@@ -254,7 +254,7 @@ def averaged(average, params, keep):
     "The running average, a step on."
     return jax.tree.map(lambda a, p: keep*a + (1 - keep)*p, average, params)
 
-# %% ../nbs/03_training.ipynb #03-037
+# %% ../nbs/03_training.ipynb #03-038
 def this_batch(row, key, images, labels, recipe:Recipe):
     "A step's pictures: drawn from `[N, H, W, C]`, or, where streamed `[steps, B, H, W, C]`, those in its row."
     if images.ndim == 4: return draw_batch(key, images, labels, recipe.batch_size)
@@ -275,7 +275,7 @@ def train_step(i, row, state:State, images, labels, key, graph, recipe:Recipe, o
     average = tuple(averaged(a, params, average_decay(i, e)) for a, e in zip(state.average, recipe.exponents))
     return State(params, average, memory, rest), value
 
-# %% ../nbs/03_training.ipynb #03-038
+# %% ../nbs/03_training.ipynb #03-039
 @partial(jax.jit, static_argnames=("graph", "recipe", "optimizer", "classes", "mesh", "fsdp"), donate_argnames="state")
 def train_steps(state:State, start, stop, images, labels, key, *, graph, recipe, optimizer, classes, mesh, fsdp=False):
     "Steps `start` to `stop`, at most `log_every`, as one program; the loss of each."
@@ -285,7 +285,7 @@ def train_steps(state:State, start, stop, images, labels, key, *, graph, recipe,
         return state, carry[1].at[i - start].set(value)
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every)))
 
-# %% ../nbs/03_training.ipynb #03-043
+# %% ../nbs/03_training.ipynb #03-044
 def in_batches(program:Callable, # (*fixed, numbers of the rows, *rows of each) -> anything
                fixed:tuple,      # what all batches share
                each:tuple,       # arrays with a row for each picture, or None
@@ -297,7 +297,7 @@ def in_batches(program:Callable, # (*fixed, numbers of the rows, *rows of each) 
     fixed, rows = place(fixed), [np.arange(first, first + batch_size) % n for first in range(0, n, batch_size)]
     return [program(*fixed, *place((i, *(None if v is None else v[i] for v in each)), "batch")) for i in rows]
 
-# %% ../nbs/03_training.ipynb #03-048
+# %% ../nbs/03_training.ipynb #03-049
 @partial(jax.jit, static_argnames=("graph", "recipe"))
 def held_out_loss(average, rest, images, labels, *, graph, recipe):
     "The loss on held-out pictures, each used with several noises, 256 in all."
@@ -305,7 +305,7 @@ def held_out_loss(average, rest, images, labels, *, graph, recipe):
     t, eps = draw_noise(recipe.process, jax.random.key(0), images[i])
     return objective(average, rest, images[i], None if labels is None else labels[i], t, eps, graph, recipe)[0]
 
-# %% ../nbs/03_training.ipynb #03-050
+# %% ../nbs/03_training.ipynb #03-051
 @dataclass
 class Run:
     "A trained network and all that is known of its training."
@@ -326,7 +326,7 @@ class Run:
         "How many labels the network knows; None if it takes none."
         return self.info["classes"]
 
-# %% ../nbs/03_training.ipynb #03-052
+# %% ../nbs/03_training.ipynb #03-053
 @patch
 @checked
 def labels_for(self:Run,
@@ -344,7 +344,7 @@ def labels_for(self:Run,
     check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
     return np.broadcast_to(y.astype(np.int32), (n,))
 
-# %% ../nbs/03_training.ipynb #03-054
+# %% ../nbs/03_training.ipynb #03-055
 def by_name(state:nnx.State) -> dict: # name -> array
     "The numbers of a state by name."
     return flatten_dict(nnx.to_pure_dict(state), sep=".")
@@ -353,7 +353,7 @@ def model_state(model:nnx.Module) -> dict: # name -> array
     "A network's numbers by name; the state of random generators is left out."
     return by_name(nnx.split(model, nnx.RngState, ...)[2])
 
-# %% ../nbs/03_training.ipynb #03-055
+# %% ../nbs/03_training.ipynb #03-056
 def own(v) -> bool:
     "Is this entry of a recipe the user's own, and not plain data?"
     return callable(v) or isinstance(v, (Schedule, optax.GradientTransformation))
@@ -372,7 +372,7 @@ def in_words(recipe) -> dict: # plain data
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
     return {k: {"own": getattr(v, "__name__", type(v).__name__)} if own(v) else v for k, v in values.items()}
 
-# %% ../nbs/03_training.ipynb #03-056
+# %% ../nbs/03_training.ipynb #03-057
 @patch
 def save(self:Run, path): # folder, made if it is missing; refused if it holds a run
     "Save a run for `load`."
@@ -392,7 +392,7 @@ def write(self:Run, path:Path): # folder, made if it is missing
     for name, content in [*contents.items(), ("run.json", text.encode())]:
         (path/f".{name}").write_bytes(content), os.replace(path/f".{name}", path/name)
 
-# %% ../nbs/03_training.ipynb #03-058
+# %% ../nbs/03_training.ipynb #03-059
 def unet_for(recipe:Recipe, channels:int, classes:int|None):
     "How to make the U-Net of a recipe for pictures with so many channels."
     return partial(UNet, channels, channels, classes=classes, dtype=recipe.dtype, **recipe.net)
@@ -406,7 +406,7 @@ def with_weights(model:nnx.Module, weights:dict, path):
     nnx.replace_by_pure_dict(rest, unflatten_dict({k: jnp.asarray(v) for k, v in weights.items()}, sep="."))
     return nnx.merge(graph, rng, rest)
 
-# %% ../nbs/03_training.ipynb #03-059
+# %% ../nbs/03_training.ipynb #03-060
 def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures, snapshots
     "The files of a run."
     check((path/"run.json").is_file(), "path", f"{str(path)!r}, which holds no run", "a folder that `run.save` has written")
@@ -414,7 +414,7 @@ def read_run(path:Path) -> tuple: # the JSON part, weights, held-out pictures, s
     try: return json.loads((path/"run.json").read_text()), *(load_file(path/f"{name}.safetensors") for name in names), *[{}]*(3 - len(names))
     except (OSError, ValueError, SafetensorError) as e: raise ValueError(f"path: got {str(path)!r}, a damaged run ({e}), but takes a folder that `run.save` has written") from None
 
-# %% ../nbs/03_training.ipynb #03-060
+# %% ../nbs/03_training.ipynb #03-061
 def load(path=None,            # folder; None: the digits model that comes with the package
          *, model:nnx.Module=None, # your own network, if the run has one
          **recipe              # entries of the recipe that were functions of your own
@@ -439,7 +439,7 @@ def load(path=None,            # folder; None: the digits model that comes with 
         snapshots.setdefault((int(step), float(e)), {})[name] = v
     return Run(with_weights(model, weights, path), recipe, history, (jnp.asarray(held["images"]), None if labels is None else jnp.asarray(labels)), info, snapshots)
 
-# %% ../nbs/03_training.ipynb #03-062
+# %% ../nbs/03_training.ipynb #03-063
 @cache
 def copier(mesh:Mesh):
     "A program that copies arrays, whole, to each device."
@@ -468,7 +468,7 @@ def checksum(value) -> int: # of bytes or of an array
     "A number that changes if a bit does."
     return zlib.crc32(value if isinstance(value, bytes) else np.asarray(value).tobytes())
 
-# %% ../nbs/03_training.ipynb #03-063
+# %% ../nbs/03_training.ipynb #03-064
 class Checkpoints:
     "The checkpoints of one training, in the folder `checkpoints` within its own."
     def __init__(self, folder,      # of the training
@@ -507,7 +507,7 @@ class Checkpoints:
         except Exception as e: warnings.warn(f"the last checkpoint was not written: {e}")
         finally: self.lock.release() # does nothing where it is not held
 
-# %% ../nbs/03_training.ipynb #03-064
+# %% ../nbs/03_training.ipynb #03-065
 @patch
 def due(self:Checkpoints, step:int) -> bool:
     "Is it time for another one?"
@@ -559,7 +559,7 @@ def newest(self:Checkpoints, state:State) -> Progress|None: # None if there is n
             return progress
     check(not steps, "out", where + "whose checkpoints are all damaged", "a folder with a whole one, or a new one")
 
-# %% ../nbs/03_training.ipynb #03-066
+# %% ../nbs/03_training.ipynb #03-067
 def batches(images:Pictures, labels, batch_size:int, seed:int): # a Grain data set
     "The batches of all steps; of each the share of this process."
     import grain
@@ -582,7 +582,7 @@ def at_a_time(images:Pictures, recipe:Recipe, most:int=2**26) -> int: # bytes, 6
     size = np.asarray(images[0]).nbytes*recipe.batch_size
     return max(n for n in range(1, recipe.log_every + 1) if recipe.log_every % n == 0 and (n == 1 or n*size <= most))
 
-# %% ../nbs/03_training.ipynb #03-070
+# %% ../nbs/03_training.ipynb #03-071
 @contextmanager
 def stop_signals(*signals): # -> a list, empty until one of them comes
     "Note the first of these signals; the next does what it usually does."
@@ -594,7 +594,7 @@ def stop_signals(*signals): # -> a list, empty until one of them comes
     try: yield came
     finally: back()
 
-# %% ../nbs/03_training.ipynb #03-071
+# %% ../nbs/03_training.ipynb #03-072
 def smooth(loss, decay:float=.99):
     "The running average of a loss that starts at its first value."
     return np.array(list(accumulate(loss, lambda mean, value: decay*mean + (1 - decay)*value)), np.float32)
@@ -604,7 +604,7 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
     ends = np.minimum(log_every*(1 + np.arange(len(test))), len(loss))
     return {"step": np.arange(len(loss)), "loss": np.array(loss, np.float32), "loss_ema": smooth(loss), "test_step": ends, "test_loss": np.array(test, np.float32)}
 
-# %% ../nbs/03_training.ipynb #03-072
+# %% ../nbs/03_training.ipynb #03-073
 def start_state(model:nnx.Module, recipe:Recipe, n:int, fsdp:bool) -> tuple: # for a batch of n pictures: mesh, optimizer, graph, state
     "Everything that is made once, in its place on the devices."
     mesh = mesh_for(n//recipe.parts)
@@ -618,7 +618,7 @@ def start_state(model:nnx.Module, recipe:Recipe, n:int, fsdp:bool) -> tuple: # f
     params, rest = put((params, rest), (lie.params, lie.rest))
     return mesh, optimizer, graph, jax.jit(first, out_shardings=lie if fsdp else None)(params, rest)
 
-# %% ../nbs/03_training.ipynb #03-073
+# %% ../nbs/03_training.ipynb #03-074
 def fit(model:nnx.Module, recipe:Recipe,
         data:tuple,       # training and held-out pictures, in the network's range (or `Pictures` to train on), their labels
         classes:int|None, # how many labels there are
@@ -645,13 +645,13 @@ def fit(model:nnx.Module, recipe:Recipe,
         if len(state.average) > 1: snapshots |= {(stop, e): jax.device_get(by_name(a)) for e, a in zip(recipe.exponents, whole_here(state.average))}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, *learned)
 
-# %% ../nbs/03_training.ipynb #03-074
+# %% ../nbs/03_training.ipynb #03-075
 def check_finite(losses:list, start:int):
     "Stop a run that has lost its way: a loss that is no number, or a million times the first."
     bad = np.flatnonzero(~(np.abs(losses[start:]) < 1e6*(1 + abs(losses[0]))))
     if len(bad): raise FloatingPointError(f"loss: became {losses[start + bad[0]]:g} at step {start + bad[0]}; try a lower learning rate, or clip the gradient")
 
-# %% ../nbs/03_training.ipynb #03-076
+# %% ../nbs/03_training.ipynb #03-077
 @checked
 def keep_compiled(folder=None # None: in the user's folder for caches
                  ) -> str: # where they are kept
@@ -667,7 +667,7 @@ def start_notebook():
     slow = 'all lessons run here, a minute or two each; preset="tutorial" takes hours, so give it a GPU or TPU'
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}: {slow if jax.default_backend() == 'cpu' else 'everything runs here'}")
 
-# %% ../nbs/03_training.ipynb #03-078
+# %% ../nbs/03_training.ipynb #03-079
 def collect(images, labels, stream:bool|None) -> tuple: # pictures, labels, and what else is known of them
     "Pictures from anywhere: an array where they fit into memory, else `Pictures`."
     an_array = isinstance(images, list) or hasattr(images, "__array__")
@@ -678,7 +678,7 @@ def collect(images, labels, stream:bool|None) -> tuple: # pictures, labels, and 
     check(importlib.util.find_spec("grain"), "stream", "pictures to be streamed, without Grain", "`pip install unetdiff[stream]` first")
     return images, labels, known | {"streamed": True}
 
-# %% ../nbs/03_training.ipynb #03-079
+# %% ../nbs/03_training.ipynb #03-080
 def prepare(images, labels, model, recipe:Recipe, seed:int, stream:bool|None=None):
     "Network, data and what is known of them, checked before anything long begins."
     images, labels, known = collect(images, labels, stream)
@@ -702,7 +702,7 @@ def prepare(images, labels, model, recipe:Recipe, seed:int, stream:bool|None=Non
     check(got == x.shape, "model", f"output of shape {got} for pictures of shape {x.shape}", "a network whose output has the shape of its input")
     return model, images, labels, info
 
-# %% ../nbs/03_training.ipynb #03-080
+# %% ../nbs/03_training.ipynb #03-081
 @delegates(Recipe, keep=True)
 @checked
 def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]; or what `pictures` takes, a folder for example
@@ -744,7 +744,7 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     if ended: sys.exit(128 + signal.SIGTERM)
     return run
 
-# %% ../nbs/03_training.ipynb #03-081
+# %% ../nbs/03_training.ipynb #03-082
 def nothing(state): "There is nothing to go on from."
 
 def even(x, test_x, y, test_y, recipe:Recipe) -> tuple: # the same
@@ -780,7 +780,7 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     check(run.recipe == recipe and run.info == info, "out", f"{str(out)!r}, which holds a run of another configuration", "the folder of the same run, or a new one")
     return run if len(run.history["loss"]) == recipe.steps else None
 
-# %% ../nbs/03_training.ipynb #03-083
+# %% ../nbs/03_training.ipynb #03-084
 @checked
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
                  *, preset="default",# "default", "tutorial", or a Recipe
@@ -801,7 +801,7 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     settings = {f.name: getattr(recipe, f.name) for f in fields(Recipe)} | changed
     return train(images, labels if digit is None else None, seed=seed, out=out, resume=resume, fsdp=fsdp, callback=callback, progress=progress, **settings)
 
-# %% ../nbs/03_training.ipynb #03-109
+# %% ../nbs/03_training.ipynb #03-110
 def exponent(std:float # width of the average, as a share of the run, in (0, .28)
             ) -> float: # gamma, 0 or more
     "The exponent of the power profile of that width."
@@ -813,7 +813,7 @@ def overlap(t_a, a, t_b, b): # steps and exponents, arrays or numbers
     t, c = np.maximum(t_a, t_b), np.where(t_a < t_b, b, a)
     return (a + 1)*(b + 1)/(a + b + 1)/t*(np.minimum(t_a, t_b)/t)**c
 
-# %% ../nbs/03_training.ipynb #03-110
+# %% ../nbs/03_training.ipynb #03-111
 @patch
 def averaged(self:Run,
              std:float # width of the average, as a share of the run, in (0, .28)

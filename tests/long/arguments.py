@@ -48,7 +48,7 @@ training.is_key training.check_recipe training.State training.first_state traini
 training.averaged training.train_step training.train_steps training.in_batches training.held_out_loss training.by_name training.model_state training.own
 training.claim training.in_words training.unet_for training.with_weights training.read_run training.plain training.like training.checksum training.stop_signals
 training.fit training.check_finite training.start_notebook training.prepare training.nothing training.finished training.optimizers
-training.any_process training.collect training.copier training.put training.at_a_time training.batches training.cut_axis training.even training.in_parts training.join_processes training.places
+training.any_process training.collect training.copier training.put training.versions training.at_a_time training.batches training.cut_axis training.even training.in_parts training.join_processes training.places
 training.start_state training.state_places training.stream training.this_batch training.told training.whole_here training.write_or_warn
 sampling.noise_for sampling.move sampling.denoiser sampling.asked sampling.sample_batch sampling.Plan sampling.Point Run.walk Run.write Run.undecided
 viz.player viz.name_rows viz.address viz.img viz.progress_pictures viz.replace_files metrics.classifier metrics.own_pictures metrics.real_ones metrics.remember metrics.smallest metrics.flat metrics.Scores

@@ -34,12 +34,13 @@ def child(how):
     print(json.dumps(dict(losses=run.history["loss"].tolist(), devices=jax.device_count())), flush=True)
 
 
-def start(devices, processes=1, **how):
-    "Start so many processes with so many devices each."
+def start(devices, processes=1, slurm=False, **how):
+    "Start so many processes with so many devices each, as by hand or as Slurm would."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         meet = dict(JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{s.getsockname()[1]}", JAX_NUM_PROCESSES=str(processes)) if processes > 1 else {}
-    env = lambda i: os.environ | meet | dict(JAX_PROCESS_ID=str(i), JAX_NUM_CPU_DEVICES=str(devices))
+    if slurm: meet = dict(SLURM_JOB_ID="4711", SLURM_STEP_NODELIST="localhost", SLURM_NTASKS=str(processes), SLURM_STEP_NUM_TASKS=str(processes))
+    env = lambda i: os.environ | meet | dict(JAX_PROCESS_ID=str(i), SLURM_PROCID=str(i), SLURM_LOCALID=str(i), JAX_NUM_CPU_DEVICES=str(devices))
     return [subprocess.Popen([sys.executable, "-W", "ignore", __file__, json.dumps(how)], env=env(i), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(processes)]
 
 
@@ -68,6 +69,13 @@ def same_losses():
             first, second = losses(start(4, 2, stream=stream, fsdp=fsdp, **short))
             assert (first == second).all(), "the processes disagree"
             alike(first, one, "2 processes of 4 devices" + words)
+
+
+def under_slurm():
+    "Processes find each other as Slurm starts them."
+    short = dict(steps=20, log_every=20)
+    (one,), both = losses(start(1, **short)), losses(start(1, 2, slurm=True, **short))
+    alike(both[1], one, "2 processes in Slurm's environment")
 
 
 def comes_back(folder):
@@ -102,7 +110,7 @@ def process_gone(folder):
 
 def main():
     "All of it."
-    same_losses()
+    same_losses(), under_slurm()
     with tempfile.TemporaryDirectory() as folder: comes_back(folder), process_gone(folder)
     print("all as it should be")
 
