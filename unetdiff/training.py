@@ -8,9 +8,10 @@ __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe'
            'put', 'state_places', 'in_parts', 'over_devices', 'average_decay', 'averaged', 'this_batch', 'train_step',
            'train_steps', 'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim', 'in_words',
            'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'like', 'versions',
-           'checksum', 'Checkpoints', 'batches', 'stream', 'at_a_time', 'stop_signals', 'smooth', 'make_history',
-           'start_state', 'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect', 'prepare', 'train',
-           'nothing', 'even', 'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
+           'checksum', 'Checkpoints', 'batches', 'stream', 'at_a_time', 'feed', 'stop_signals', 'smooth',
+           'make_history', 'start_state', 'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect',
+           'prepare', 'train', 'nothing', 'even', 'write_or_warn', 'told', 'finished', 'train_digits', 'exponent',
+           'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
 import importlib.util, json, math, os, re, signal, sys, threading, time, warnings, zlib
@@ -36,7 +37,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from tqdm.auto import tqdm
 from . import __version__
-from .data import Pictures, array, is_interval, as_images, as_labels, check, checked, choose, digits, draw_batch, number, is_path, pictures, rising, split, to_range, whole
+from .data import Pictures, array, as_images, as_labels, check, check_kind, checked, choose, digits, draw_batch, number, is_path, pictures, rising, split, to_range, whole
 from .diffusion import Process, Schedule, draw_noise, loss
 from .unet import UNet, init
 
@@ -102,7 +103,7 @@ class Recipe:
 # %% ../nbs/03_training.ipynb #03-015
 def check_recipe(r:Recipe):
     "Refuse a recipe with impossible values."
-    for name in ("steps", "log_every", "sample_steps", "parts"): check(whole(getattr(r, name)), name, repr(getattr(r, name)), "a whole number from 1")
+    for name in ("steps", "log_every", "sample_steps", "parts", "interval", "guidance", "net", "dtype"): check_kind(name, getattr(r, name))
     check(r.batch_size is None or whole(r.batch_size), "batch_size", repr(r.batch_size), "a whole number from 1, or None for all pictures")
     check((r.batch_size or 0) % r.parts == 0, "parts", repr(r.parts), f"a divisor of the batch size, {r.batch_size}")
     several = isinstance(r.averaging, tuple) and r.averaging
@@ -110,12 +111,8 @@ def check_recipe(r:Recipe):
     check(number(r.label_drop, 0) and r.label_drop < 1, "label_drop", repr(r.label_drop), "a number from 0 to below 1")
     check(number(r.test_size, 0) and 0 < r.test_size < 1, "test_size", repr(r.test_size), "a number between 0 and 1")
     check(isinstance(r.pixel_range, tuple) and len(r.pixel_range) == 2 and rising(*r.pixel_range) and r.pixel_range[0] < r.pixel_range[1], "pixel_range", repr(r.pixel_range), "a tuple of two numbers, the lower one first")
-    check(is_interval(r.interval), "interval", repr(r.interval), "the lowest and the highest noise-to-signal ratio to guide at")
-    check(isinstance(r.net, dict), "net", repr(r.net), "a dictionary, arguments of `UNet`")
     for name in ("sampler", "spacing", "limit"): check(isinstance(getattr(r, name), str) or callable(getattr(r, name)), name, repr(getattr(r, name)), "a name or a function")
-    check(isinstance(r.dtype, str) and r.dtype in ("float32", "bfloat16"), "dtype", repr(r.dtype), '"float32" or "bfloat16"')
     check(number(r.penalty, 0), "penalty", repr(r.penalty), "a number from 0")
-    check(number(r.guidance), "guidance", repr(r.guidance), "a number; 1 is none")
     choose(optimizers, r.optimizer, "optimizer", optax.GradientTransformation), r.process
 
 # %% ../nbs/03_training.ipynb #03-017
@@ -452,7 +449,7 @@ def whole_here(tree): # of arrays on this process's first device
 
 def plain(state) -> list: # of NumPy arrays
     "The numbers of a state, copied; random keys as numbers, too."
-    return [np.array(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(whole_here(state))]
+    return [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(whole_here(state))]
 
 def like(state, arrays:list): # a state
     "Those numbers in the place of a state's own."
@@ -539,7 +536,8 @@ def read(self:Checkpoints, step:int, state:State) -> Progress: # as a state like
     arrays = restore(arrays=args.StandardRestore())["arrays"]
     check([*map(checksum, arrays)] == saved["checksums"], "arrays", "other arrays", "those that were written")
     n, weights = len(arrays) - len(saved["snapshots"]), by_name(state.average[0])
-    check([v.shape for v in arrays[:n]] == [v.shape for v in plain(state)], "arrays", "other shapes", "those of this training")
+    shapes = [(jax.eval_shape(jax.random.key_data, a) if is_key(a) else a).shape for a in jax.tree.leaves(state)]
+    check([v.shape for v in arrays[:n]] == shapes, "arrays", "other shapes", "those of this training")
     if saved["versions"] != versions(): warnings.warn(f"the checkpoint of step {step} was made with {saved['versions']}, and this is {versions()}; what follows may differ in the last bits")
     parts = lambda row: np.split(row, np.cumsum([v.size for v in weights.values()])[:-1])
     snapshots = {(i, e): {k: p.reshape(v.shape) for (k, v), p in zip(weights.items(), parts(row))} for (i, e), row in zip(saved["snapshots"], arrays[n:])}
@@ -582,6 +580,12 @@ def at_a_time(images:Pictures, recipe:Recipe, most:int=2**26) -> int: # bytes, 6
     size = np.asarray(images[0]).nbytes*recipe.batch_size
     return max(n for n in range(1, recipe.log_every + 1) if recipe.log_every % n == 0 and (n == 1 or n*size <= most))
 
+def feed(images, labels, recipe:Recipe, seed:int, start:int, mesh:Mesh) -> tuple: # steps at a time, iterator of their pictures and labels
+    "What `train_steps` takes from step `start` on: always everything, or what is streamed."
+    if not isinstance(images, Pictures): return recipe.log_every, repeat(put((images, labels), NamedSharding(mesh, PartitionSpec())))
+    few = at_a_time(images, recipe)
+    return few, stream(batches(images, labels, recipe.batch_size, seed), start, few, mesh)
+
 # %% ../nbs/03_training.ipynb #03-071
 @contextmanager
 def stop_signals(*signals): # -> a list, empty until one of them comes
@@ -608,8 +612,7 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
 def start_state(model:nnx.Module, recipe:Recipe, n:int, fsdp:bool) -> tuple: # for a batch of n pictures: mesh, optimizer, graph, state
     "Everything that is made once, in its place on the devices."
     mesh = mesh_for(n//recipe.parts)
-    several = jax.process_count() > 1
-    check(not several or mesh.size == jax.device_count(), "batch_size", n, f"a multiple of {jax.device_count()*recipe.parts}, so that the devices of all processes have the same share")
+    check(jax.process_count() == 1 or mesh.size == jax.device_count(), "batch_size", n, f"a multiple of {jax.device_count()*recipe.parts}, so that the devices of all processes have the same share")
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     optimizer = choose(optimizers, recipe.optimizer, "optimizer", optax.GradientTransformation)
     if not isinstance(optimizer, optax.GradientTransformation): optimizer = optimizer(recipe.steps, flat=not fsdp)
@@ -629,21 +632,20 @@ def fit(model:nnx.Module, recipe:Recipe,
     "Train, and hand out what there is after every `log_every` steps."
     images, test_images, labels, test_labels = data
     mesh, optimizer, graph, state = start_state(model, recipe, recipe.batch_size or len(images), fsdp)
-    static, everywhere = dict(graph=graph, recipe=recipe), NamedSharding(mesh, PartitionSpec())
+    static = dict(graph=graph, recipe=recipe)
     state, losses, test, snapshots = go_on(state) or Progress(state, [], [], {})
-    if isinstance(images, Pictures): few, feed = at_a_time(images, recipe), stream(batches(images, labels, recipe.batch_size, seed), len(losses), at_a_time(images, recipe), mesh)
-    else: few, feed = recipe.log_every, repeat(put((images, labels), everywhere))
-    key = put(jax.random.key(seed), everywhere)
+    few, portions = feed(images, labels, recipe, seed, len(losses), mesh)
+    key = put(jax.random.key(seed), NamedSharding(mesh, PartitionSpec()))
     for start in range(len(losses), recipe.steps, few):
         stop = min(start + few, recipe.steps)
-        state, new = train_steps(state, start, stop, *next(feed), key, optimizer=optimizer, classes=classes, mesh=mesh, fsdp=fsdp, **static)
+        state, new = train_steps(state, start, stop, *next(portions), key, optimizer=optimizer, classes=classes, mesh=mesh, fsdp=fsdp, **static)
         losses += np.asarray(new)[:stop - start].tolist()
         check_finite(losses, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
-        learned = whole_here((state.average[0], state.rest)) # copies, for the next steps overwrite the state
-        test.append(float(held_out_loss(*learned, test_images, test_labels, **static)))
-        if len(state.average) > 1: snapshots |= {(stop, e): jax.device_get(by_name(a)) for e, a in zip(recipe.exponents, whole_here(state.average))}
-        yield Progress(state, losses, test, snapshots), nnx.merge(graph, *learned)
+        averages, rest = whole_here((state.average, state.rest)) # copies, for the next steps overwrite the state
+        test.append(float(held_out_loss(averages[0], rest, test_images, test_labels, **static)))
+        if len(averages) > 1: snapshots |= {(stop, e): jax.device_get(by_name(a)) for e, a in zip(recipe.exponents, averages)}
+        yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 
 # %% ../nbs/03_training.ipynb #03-075
 def check_finite(losses:list, start:int):
@@ -749,7 +751,8 @@ def nothing(state): "There is nothing to go on from."
 
 def even(x, test_x, y, test_y, recipe:Recipe) -> tuple: # the same
     "Where each step sees all pictures, as many of them as all devices share evenly."
-    n = len(x)//(jax.device_count()*recipe.parts)*jax.device_count()*recipe.parts or len(x)
+    shares = jax.device_count()*recipe.parts
+    n = len(x)//shares*shares or len(x)
     if recipe.batch_size or n == len(x): return x, test_x, y, test_y
     warnings.warn(f"batch_size: got None, all of {len(x)} pictures; {n} are used, which {jax.device_count()} devices share evenly")
     return x[:n], test_x, None if y is None else y[:n], test_y

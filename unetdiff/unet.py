@@ -240,7 +240,6 @@ class UNet(nnx.Module):
                  rngs:nnx.Rngs):
         check(isinstance(mults, (tuple, list)) and mults and all(map(whole, mults)), "mults", repr(mults), "whole numbers from 1, one for each level")
         check(isinstance(attend, (tuple, list)) and all(whole(i, 0) for i in attend), "attend", repr(attend), "numbers of levels, counted from 0")
-        check(isinstance(dtype, str) and dtype in ("float32", "bfloat16"), "dtype", repr(dtype), '"float32" or "bfloat16"')
         self.classes, self.levels = classes, len(mults)
         kwargs = dict(dtype=jnp.dtype(dtype), rngs=rngs)
         self.time = TimeEmbedding(time_emb_dim, **kwargs)

@@ -17,7 +17,7 @@ import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from fastcore.imports import ipython_shell
 from .sampling import samplers # and gives runs their `plan`, `sample` and `reconstruct`
-from .data import array, as_images, check, checked, from_range, number, show_images, to_range, whole
+from .data import array, as_images, check, checked, from_range, show_images, to_range
 from .diffusion import forward
 from .training import Run
 
