@@ -58,4 +58,4 @@ def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if l
     import matplotlib
     matplotlib.use("agg")
     try: train_and_draw(digit, preset, steps, seed, out, resume, dtype, not no_cache)
-    except (ValueError, FloatingPointError) as error: sys.exit(f"unetdiff: {error}")
+    except (ValueError, FloatingPointError, OSError) as error: sys.exit(f"unetdiff: {error}")

@@ -113,7 +113,9 @@ def guard(where, # a module or a class
 def array(v, name:str, *ndims, finite:bool=True) -> np.ndarray:
     "As a NumPy array of numbers, or refused: ragged lists, texts and the like, other dimensions."
     try: x = np.asarray(v)
-    except ValueError: x = np.asarray(None) # ragged
+    except ValueError:
+        if hasattr(v, "__array__"): raise # it knows best why it is none
+        x = np.asarray(None) # ragged
     if not (x.dtype.kind in "biuf" or x.dtype == jnp.bfloat16): check(False, name, repr(v), "an array of numbers")
     check(not ndims or x.ndim in ndims and x.size, name, f"shape {x.shape}", f"{' or '.join(map(str, ndims))} dimension(s), not empty")
     check(not finite or np.isfinite(x).all(), name, "NaN or infinite numbers", "finite ones")
@@ -294,6 +296,8 @@ class Pictures:
     change: bool             # scale, crop and colour them to that shape; else it is demanded
 
     def __len__(self): return len(self.rows)
+
+    def __repr__(self): return f"Pictures{self.shape}"
 
     def __getitem__(self, i): # a whole number: picture i, `[H, W, C]`; several: the `Pictures` of those rows
         if np.ndim(i) == 1 or isinstance(i, slice):

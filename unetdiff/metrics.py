@@ -18,7 +18,7 @@ from sklearn.metrics import pairwise_distances, pairwise_distances_chunked
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 from .data import array, as_images, as_labels, check, checked, digits, split, whole
-from .training import Run, collect
+from .training import Run, collect, fingerprint
 
 # %% ../nbs/06_metrics.ipynb #06-008
 own_pictures = {} # checksum: real pictures of your own and their labels, once samples have been compared with them
@@ -208,7 +208,7 @@ def evaluate(self:Run,
     "The quality of samples from a run, against all real pictures; further arguments as in `run.sample`."
     data = None if images is None else remember(images, labels)
     real, labels = real_ones(data)
-    check(self.info.get("streamed") or self.info["data"] == zlib.crc32(np.asarray(real).tobytes()), "run", repr(self), "one that was trained on " + ("all ten digits (or its own pictures, too: images=...)" if images is None else "these pictures"))
+    check(self.info["data"] == fingerprint(real, self.info.get("streamed", False)), "run", repr(self), "one that was trained on " + ("all ten digits (or its own pictures, too: images=...)" if images is None else "these pictures"))
     check(self.classes is None or labels is not None, "labels", "None", "the labels that the run was trained with")
     train = split(real, None if self.classes is None else labels, self.recipe.test_size)[0]
     asked, real_scores = None if self.classes is None else like_real(n, data), floor(n, seed, data)

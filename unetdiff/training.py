@@ -10,8 +10,8 @@ __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe'
            'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'like', 'versions',
            'checksum', 'Checkpoints', 'batches', 'stream', 'at_a_time', 'feed', 'stop_signals', 'smooth',
            'make_history', 'start_state', 'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect',
-           'prepare', 'train', 'nothing', 'even', 'write_or_warn', 'told', 'finished', 'train_digits', 'exponent',
-           'overlap']
+           'fingerprint', 'prepare', 'train', 'nothing', 'even', 'remarks', 'write_or_warn', 'told', 'finished',
+           'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
 import importlib.util, json, math, os, re, signal, sys, threading, time, warnings, zlib
@@ -180,7 +180,7 @@ def any_process(*flags) -> list: # of bool
 def mesh_for(batch_size:int, devices:list=None) -> Mesh: # its only axis is called "batch"
     "As many devices, of all if no others are named, as share a batch evenly."
     devices = devices or jax.devices()
-    return Mesh(np.array(devices[:math.gcd(batch_size, len(devices))]), "batch")
+    return Mesh(np.array(devices[:max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]), "batch")
 
 # %% ../nbs/03_training.ipynb #03-030
 def cut_axis(shape, n:int) -> int|None: # None if there is no such axis
@@ -681,15 +681,19 @@ def collect(images, labels, stream:bool|None) -> tuple: # pictures, labels, and 
     return images, labels, known | {"streamed": True}
 
 # %% ../nbs/03_training.ipynb #03-080
+def fingerprint(images, streamed:bool) -> int:
+    "A checksum of pictures; of 64 of them, where they are streamed."
+    a_few = images[np.linspace(0, len(images) - 1, 64).astype(int)] if streamed else images
+    return checksum(as_images(a_few))
+
 def prepare(images, labels, model, recipe:Recipe, seed:int, stream:bool|None=None):
     "Network, data and what is known of them, checked before anything long begins."
     images, labels, known = collect(images, labels, stream)
     labels = None if labels is None else as_labels(labels, len(images))
     counts = None if labels is None else np.bincount(np.asarray(labels)).tolist()
     classes = None if labels is None else len(counts)
-    a_few = images if not isinstance(images, Pictures) else images[np.linspace(0, len(images) - 1, 64).astype(int)]
     check(not isinstance(images, Pictures) or recipe.batch_size, "batch_size", None, "a number, where pictures are streamed")
-    info = dict(shape=list(images.shape[1:]), classes=classes, label_counts=counts, seed=seed, data=zlib.crc32(np.asarray(a_few).tobytes()), own_net=model is not None) | known
+    info = dict(shape=list(images.shape[1:]), classes=classes, label_counts=counts, seed=seed, data=fingerprint(images, isinstance(images, Pictures)), own_net=model is not None) | known
     check(model is None or isinstance(model, (nnx.Module, Run)), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
     check(model is None or recipe.dtype == (model.recipe.dtype if isinstance(model, Run) else "float32"), "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
     if isinstance(model, Run):
@@ -731,6 +735,8 @@ def train(images,              # `[N, H, W]` or `[N, H, W, C]`: uint8, or float 
     data = x if isinstance(x, Pictures) else to_range(x, lo, hi), to_range(test_x, lo, hi), y, None if test_y is None else test_y[:256]
     keep = nullcontext() if out is None else Checkpoints(out, dict(recipe=in_words(recipe), info=info), **checkpoints)
     signals, run = (signal.SIGINT,) if out is None else (signal.SIGINT, signal.SIGTERM), None
+    for line in remarks(model, x.shape[1:3], recipe.batch_size or len(x), recipe.parts):
+        if progress and first: tqdm.write(line)
     with keep as kept, stop_signals(*signals) as came, told(out, lambda: run), tqdm(total=recipe.steps, unit="step", desc="compiling", disable=not (progress and first)) as bar:
         for done, net in fit(model, recipe, data, info["classes"], seed, kept.newest if kept else nothing, fsdp):
             n = len(done.losses)
@@ -757,6 +763,13 @@ def even(x, test_x, y, test_y, recipe:Recipe) -> tuple: # the same
     warnings.warn(f"batch_size: got None, all of {len(x)} pictures; {n} are used, which {jax.device_count()} devices share evenly")
     return x[:n], test_x, None if y is None else y[:n], test_y
 
+def remarks(model:nnx.Module, sides:tuple, batch:int, parts:int): # -> sentences
+    "What a user wants to know before a training begins."
+    share, there = mesh_for(batch//parts).size, jax.device_count()
+    if share < there: yield f"batch_size: {batch} pictures, which {share} of {there} devices share evenly; the others are idle"
+    if isinstance(model, UNet) and any(side % 2**model.levels for side in sides):
+        yield f"images: {sides[0]} x {sides[1]} pixels cannot be halved {model.levels} times without a rest; where a side is odd, the network repeats its last pixels, and crops them later"
+
 def write_or_warn(run:Run, out):
     "Write a run where nothing may be lost if that fails: the disk may be full."
     try: run.write(Path(out))
@@ -773,7 +786,7 @@ def told(out, run:Callable): # run() is what was reported last
     except (jax.errors.JaxRuntimeError, ValueError) as e: # the runtime raises both, with its status in capitals
         if jax.process_count() == 1 or not re.match("[A-Z_]+: ", str(e)): raise
         kept = "" if out is None else ", with resume=True to go on from the last checkpoint"
-        raise RuntimeError(f"processes: one of {jax.process_count()} has gone away ({str(e).splitlines()[0][:200]}); start all of them again{kept}") from None
+        raise ConnectionError(f"processes: one of {jax.process_count()} has gone away ({str(e).splitlines()[0][:200]}); start all of them again{kept}") from None
 
 def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     "The run in folder `out`, if it is finished and was made with this recipe from these pictures."
