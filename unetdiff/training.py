@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe', 'check_recipe', 'State', 'first_state',
-           'Progress', 'objective', 'use_cores', 'join_processes', 'any_process', 'mesh_for', 'cut_axis', 'places',
-           'put', 'state_places', 'in_parts', 'over_devices', 'average_decay', 'averaged', 'this_batch', 'train_step',
-           'train_steps', 'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim', 'in_words',
-           'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'like', 'versions',
-           'checksum', 'Checkpoints', 'batches', 'stream', 'at_a_time', 'feed', 'stop_signals', 'smooth',
-           'make_history', 'start_state', 'fit', 'check_finite', 'keep_compiled', 'start_notebook', 'collect',
-           'fingerprint', 'prepare', 'train', 'nothing', 'even', 'remarks', 'write_or_warn', 'told', 'finished',
-           'train_digits', 'exponent', 'overlap']
+           'Progress', 'objective', 'use_cores', 'tpu_hosts', 'join_processes', 'any_process', 'mesh_for', 'cut_axis',
+           'places', 'put', 'state_places', 'in_parts', 'over_devices', 'average_decay', 'averaged', 'this_batch',
+           'train_step', 'train_steps', 'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim',
+           'in_words', 'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'in_a_row',
+           'from_row', 'like', 'versions', 'checksum', 'Checkpoints', 'make_sure_of', 'batches', 'stream', 'at_a_time',
+           'feed', 'stop_signals', 'smooth', 'make_history', 'start_state', 'fit', 'check_finite', 'keep_compiled',
+           'start_notebook', 'collect', 'fingerprint', 'prepare', 'train', 'nothing', 'even', 'remarks',
+           'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
-import importlib.util, json, math, os, re, signal, sys, threading, time, warnings, zlib
+import importlib.util, json, math, os, re, shutil, signal, sys, threading, time, warnings, zlib
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property, partial
@@ -23,6 +23,7 @@ from importlib.resources import files
 from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Callable, NamedTuple
+from urllib.request import Request, urlopen
 import jax, jax.numpy as jnp, numpy as np, optax
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
@@ -160,11 +161,19 @@ def use_cores(most:int=4):
 use_cores()
 
 # %% ../nbs/03_training.ipynb #03-026
+def tpu_hosts() -> list:
+    "The hosts of the Cloud TPU that this one is part of."
+    if "TPU_WORKER_HOSTNAMES" in os.environ: return os.environ["TPU_WORKER_HOSTNAMES"].split(",") # from Kubernetes
+    if "TPU_ML_PLATFORM" not in os.environ or "TPU_SKIP_MDS_QUERY" in os.environ: return [] # JAX has found no TPU here, or shall not ask
+    place = f"{os.environ.get('GCE_METADATA_IP', 'metadata.google.internal')}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+    try:
+        with urlopen(Request(f"http://{place}", headers={"Metadata-Flavor": "Google"}), timeout=5) as answer: return answer.read().decode().split(",")
+    except OSError: return []
+
 def join_processes():
     "Start JAX's runtime across processes, if the environment says that there are several."
     address, *numbers = [os.environ.get(f"JAX_{name}") for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")]
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    several = max(len(hosts), *(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")))
+    several = max(len(tpu_hosts()), *(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")))
     if jax.distributed.is_initialized(): return
     if address and all(numbers): jax.distributed.initialize(address, *map(int, numbers))
     elif several > 1: jax.distributed.initialize()
@@ -451,6 +460,15 @@ def plain(state) -> list: # of NumPy arrays
     "The numbers of a state, copied; random keys as numbers, too."
     return [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(whole_here(state))]
 
+def in_a_row(arrays) -> np.ndarray: # bytes
+    "All of them as one array: it is written faster than many, and if something is wrong with it, that is told once."
+    return np.concatenate([a.ravel().view(np.uint8) for a in arrays])
+
+def from_row(row, forms:list) -> list: # arrays of those shapes and types
+    "The arrays in that row of bytes."
+    ends = np.cumsum([math.prod(f.shape)*f.dtype.itemsize for f in forms])
+    return [part.copy().view(f.dtype).reshape(f.shape) for part, f in zip(np.split(row, ends[:-1]), forms)]
+
 def like(state, arrays:list): # a state
     "Those numbers in the place of a state's own."
     old, tree = jax.tree.flatten(state)
@@ -510,17 +528,25 @@ def due(self:Checkpoints, step:int) -> bool:
     "Is it time for another one?"
     return step - self.last >= self.every or time.time() - self.when >= self.seconds
 
+def make_sure_of(need:int, # bytes
+                 folder):
+    "Raise an `OSError` unless the disk has room; in any process, for all write or none does."
+    free = shutil.disk_usage(folder).free
+    if any_process(free < need)[0]: raise OSError(f"it needs {need/1e6:.1f} MB, and the disk has {free/1e6:.1f}")
+
 @patch
 def save(self:Checkpoints, progress:Progress):
     "Save the progress. What goes wrong is told, and training goes on."
     import orbax.checkpoint.args as args
     step = len(progress.losses)
     if step == self.last: return
-    rows = [np.concatenate([*map(np.ravel, s.values())]) for s in progress.snapshots.values()] # a snapshot in one row: few large arrays are written faster than many small ones
-    arrays = plain(progress.state) + rows
-    text = json.dumps(dict(losses=progress.losses, test=progress.test, about=self.about, versions=versions(), snapshots=[*progress.snapshots], checksums=[*map(checksum, arrays)]))
-    items = args.Composite(arrays=args.StandardSave(arrays), text=args.JsonSave(dict(text=text, checksum=checksum(text.encode()))))
-    try: self.manager.save(step, args=items, metrics=dict(test_loss=progress.test[-1]), force=True)
+    arrays = plain(progress.state) + [v for s in progress.snapshots.values() for v in s.values()]
+    row, shapes = in_a_row(arrays), [a.shape for a in arrays]
+    text = json.dumps(dict(losses=progress.losses, test=progress.test, about=self.about, versions=versions(), snapshots=[*progress.snapshots], shapes=shapes, checksum=checksum(row)))
+    items = args.Composite(arrays=args.StandardSave([row]), text=args.JsonSave(dict(text=text, checksum=checksum(text.encode()))))
+    try:
+        make_sure_of(row.nbytes + len(text) + 2**16, self.folder)
+        self.manager.save(step, args=items, metrics=dict(test_loss=progress.test[-1]), force=True)
     except Exception as e: warnings.warn(f"no checkpoint at step {step}: {e}")
     self.last, self.when = step, time.time()
 
@@ -533,15 +559,16 @@ def read(self:Checkpoints, step:int, state:State) -> Progress: # as a state like
     check(checksum(text["text"].encode()) == text["checksum"], "text", "another text", "the one that was written")
     saved = json.loads(text["text"])
     if saved["about"] != self.about: raise LookupError("another configuration")
-    arrays = restore(arrays=args.StandardRestore())["arrays"]
-    check([*map(checksum, arrays)] == saved["checksums"], "arrays", "other arrays", "those that were written")
-    n, weights = len(arrays) - len(saved["snapshots"]), by_name(state.average[0])
-    shapes = [(jax.eval_shape(jax.random.key_data, a) if is_key(a) else a).shape for a in jax.tree.leaves(state)]
-    check([v.shape for v in arrays[:n]] == shapes, "arrays", "other shapes", "those of this training")
+    (row,) = restore(arrays=args.StandardRestore())["arrays"]
+    check(checksum(row) == saved["checksum"], "arrays", "other arrays", "those that were written")
+    weights, leaves = by_name(state.average[0]), jax.tree.leaves(state)
+    forms = [jax.eval_shape(jax.random.key_data, a) if is_key(a) else a for a in leaves] + [*weights.values()]*len(saved["snapshots"])
+    check(saved["shapes"] == [[*f.shape] for f in forms], "arrays", "other shapes", "those of this training")
     if saved["versions"] != versions(): warnings.warn(f"the checkpoint of step {step} was made with {saved['versions']}, and this is {versions()}; what follows may differ in the last bits")
-    parts = lambda row: np.split(row, np.cumsum([v.size for v in weights.values()])[:-1])
-    snapshots = {(i, e): {k: p.reshape(v.shape) for (k, v), p in zip(weights.items(), parts(row))} for (i, e), row in zip(saved["snapshots"], arrays[n:])}
-    return Progress(like(state, arrays[:n]), saved["losses"], saved["test"], snapshots)
+    arrays = from_row(row, forms)
+    kept = iter(arrays[len(leaves):])
+    snapshots = {(i, e): {k: next(kept) for k in weights} for i, e in saved["snapshots"]}
+    return Progress(like(state, arrays[:len(leaves)]), saved["losses"], saved["test"], snapshots)
 
 @patch
 def newest(self:Checkpoints, state:State) -> Progress|None: # None if there is none

@@ -42,17 +42,25 @@ unetdiff.keep_compiled() # before anything is compiled
 from unetdiff import Recipe, Run, UNet, cli, data, diffusion, likelihood, metrics, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
 
 internal = """
-data.check data.is_path data.kinds data.check_kind data.checked data.guard data.is_betas data.is_interval data.check_range metrics.as_features Run.one data.is_picture data.in_two data.as_pixels data.in_folder data.labels_in unet.B_T unet.G unet.A_T unet.G2 unet.A2 unet.taps unet.mix2 unet.mix unet.spread unet.gather unet.weave unet.unweave unet.winograd unet.winograd_gradient
-unet.conv_matmul unet.conv_xla unet.conv_winograd unet.conv_cpu unet.conv unet.Stage diffusion.like diffusion.per_image
-training.is_key training.check_recipe training.State training.first_state training.Progress training.objective training.use_cores training.over_devices
-training.averaged training.train_step training.train_steps training.in_batches training.held_out_loss training.by_name training.model_state training.own
-training.claim training.in_words training.unet_for training.with_weights training.read_run training.plain training.like training.checksum training.stop_signals
-training.fit training.check_finite training.start_notebook training.prepare training.nothing training.finished training.optimizers
-training.any_process training.collect training.copier training.feed training.put training.versions training.at_a_time training.batches training.cut_axis training.even training.in_parts training.join_processes training.places
-training.start_state training.state_places training.stream training.this_batch training.told training.whole_here training.write_or_warn
-sampling.noise_for sampling.move sampling.denoiser sampling.asked sampling.sample_batch sampling.Plan sampling.Point Run.walk Run.write Run.undecided
-viz.player viz.name_rows viz.address viz.img viz.progress_pictures viz.replace_files metrics.classifier metrics.own_pictures metrics.real_ones metrics.remember metrics.smallest metrics.flat metrics.Scores
-likelihood.squared likelihood.log_density likelihood.climb likelihood.both cli.train_and_draw
+data.as_pixels data.check data.check_kind data.check_range data.checked data.guard data.in_folder data.in_two data.is_betas data.is_interval
+data.is_path data.is_picture data.kinds data.labels_in
+unet.A2 unet.A_T unet.B_T unet.conv unet.conv_cpu unet.conv_matmul unet.conv_winograd unet.conv_xla unet.G unet.G2 unet.gather unet.mix unet.mix2
+unet.spread unet.Stage unet.taps unet.unweave unet.weave unet.winograd unet.winograd_gradient
+diffusion.like diffusion.per_image
+training.any_process training.at_a_time training.averaged training.batches training.by_name training.check_finite training.check_recipe
+training.checksum training.claim training.collect training.copier training.cut_axis training.even training.feed training.fingerprint training.finished
+training.first_state training.fit training.from_row training.held_out_loss training.in_a_row training.in_batches training.in_parts training.in_words
+training.is_key training.join_processes training.like training.make_sure_of training.model_state training.nothing training.objective
+training.optimizers training.over_devices training.own training.places training.plain training.prepare training.Progress training.put
+training.read_run training.remarks training.start_notebook training.start_state training.State training.state_places training.stop_signals
+training.stream training.this_batch training.told training.tpu_hosts training.train_step training.train_steps training.unet_for training.use_cores
+training.versions training.whole_here training.with_weights training.write_or_warn
+sampling.asked sampling.denoiser sampling.move sampling.noise_for sampling.Plan sampling.Point sampling.sample_batch
+Run.one Run.undecided Run.walk Run.write
+viz.address viz.img viz.name_rows viz.player viz.progress_pictures viz.replace_files
+metrics.as_features metrics.classifier metrics.flat metrics.own_pictures metrics.real_ones metrics.remember metrics.Scores metrics.smallest
+likelihood.both likelihood.climb likelihood.log_density likelihood.squared
+cli.train_and_draw
 """.split() # parts of what is judged here: they are only called with what has been checked
 
 # --- what is drawn

@@ -26,15 +26,15 @@ import numpy as np
 import unetdiff
 from unetdiff import digits, load, train
 
-small = dict(net=dict(features=8, mults=(1,), attend=()), steps=3000, log_every=10, averaging=(17., 7.), progress=False)
+small = dict(net=dict(features=8, mults=(1,), attend=()), log_every=10, averaging=(17., 7.), progress=False)
 shorter = small | dict(steps=400)
 often = dict(every=20)
 
 
-def child(out):
+def child(out, steps):
     "Train into the folder, from where it was left."
     unetdiff.keep_compiled()
-    train(*digits(), out=out, resume=True, checkpoints=often, **small)
+    train(*digits(), out=out, resume=True, checkpoints=often, steps=int(steps), **small)
 
 
 def learned(run):
@@ -45,11 +45,11 @@ def learned(run):
 def same(a, b): return all(np.array_equal(x, y) for x, y in zip(learned(a), learned(b), strict=True))
 
 
-def kills(folder, n, seed=0):
-    "Kill a training n times; what came out in the end, and how far it had come each time."
+def kills(folder, n, steps, seed=0):
+    "Kill a training of so many steps n times; what came out in the end, and how far it had come each time."
     out, rng, done = Path(folder)/"killed", random.Random(seed), []
     while True:
-        process = subprocess.Popen([sys.executable, "-W", "ignore", __file__, "--child", str(out)])
+        process = subprocess.Popen([sys.executable, "-W", "ignore", __file__, "--child", str(out), str(steps)])
         seen = lambda: max((int(p.name) for p in (out/"checkpoints").glob("[0-9]*") if p.name.isdigit()), default=0)
         if len(done) == n:
             assert process.wait() == 0, "the last training should have reached its end"
@@ -144,13 +144,13 @@ def main(n_damages=200, n_kills=25):
     with tempfile.TemporaryDirectory() as folder: on_small_disk(folder)
     with tempfile.TemporaryDirectory() as folder:
         print("damaged:", damages(folder, n_damages), flush=True)
-        run, done = kills(folder, n_kills)
-        alone = train(*digits(), **small)
-        assert same(run, alone), "a resumed training should end as one that was left alone, to the bit"
+        steps = 120*(1 + n_kills)
+        run, done = kills(folder, n_kills, steps)
+        assert same(run, train(*digits(), steps=steps, **small)), "a resumed training should end as one that was left alone, to the bit"
         print(f"killed {len(done)} times, at checkpoints {done}: the same to the last bit")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]: child(sys.argv[2])
+    if sys.argv[1:2] == ["--child"]: child(*sys.argv[2:])
     elif sys.argv[1:2] == ["--full"]: full(sys.argv[2])
     else: main(*map(int, sys.argv[1:]))
