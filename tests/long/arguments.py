@@ -6,7 +6,7 @@ Each case calls one public function with arguments drawn by Hypothesis: sensible
 infinite, zero, negative, huge, another shape or dtype, nothing at all). A call with sensible arguments has to give a right result, judged by something simpler
 than the function itself. A call with spoiled ones has to give a right result, too, or be refused with one sentence that names a spoiled argument; then nothing
 may have been written. Whatever is exported is judged here or stands on the list `internal`. Always the same cases; so many in all (2000), most of them with
-cheap functions: about three minutes on two cores. With 200 it takes less than a minute.
+cheap functions: a minute on two cores. A smaller number makes it shorter.
 """
 import contextlib
 import faulthandler
