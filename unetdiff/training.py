@@ -7,11 +7,11 @@ __all__ = ['optimizers', 'presets', 'is_key', 'adamw', 'clipped_adamw', 'Recipe'
            'Progress', 'objective', 'use_cores', 'tpu_hosts', 'join_processes', 'any_process', 'mesh_for', 'cut_axis',
            'places', 'put', 'state_places', 'in_parts', 'over_devices', 'average_decay', 'averaged', 'this_batch',
            'train_step', 'train_steps', 'in_batches', 'held_out_loss', 'Run', 'by_name', 'model_state', 'own', 'claim',
-           'in_words', 'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'plain', 'in_a_row',
-           'from_row', 'like', 'versions', 'checksum', 'Checkpoints', 'make_sure_of', 'batches', 'stream', 'at_a_time',
-           'feed', 'stop_signals', 'smooth', 'make_history', 'start_state', 'fit', 'check_finite', 'keep_compiled',
-           'start_notebook', 'collect', 'fingerprint', 'prepare', 'train', 'nothing', 'even', 'remarks',
-           'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
+           'in_words', 'unet_for', 'with_weights', 'read_run', 'load', 'copier', 'whole_here', 'numbers', 'plain',
+           'in_a_row', 'from_row', 'like', 'versions', 'checksum', 'Checkpoints', 'make_sure_of', 'batches', 'stream',
+           'at_a_time', 'feed', 'stop_signals', 'smooth', 'make_history', 'start_state', 'fit', 'check_finite',
+           'keep_compiled', 'start_notebook', 'collect', 'fingerprint', 'prepare', 'train', 'nothing', 'even',
+           'remarks', 'write_or_warn', 'told', 'finished', 'train_digits', 'exponent', 'overlap']
 
 # %% ../nbs/03_training.ipynb #03-004
 import importlib.util, json, math, os, re, shutil, signal, sys, threading, time, warnings, zlib
@@ -172,11 +172,11 @@ def tpu_hosts() -> list:
 
 def join_processes():
     "Start JAX's runtime across processes, if the environment says that there are several."
-    address, *numbers = [os.environ.get(f"JAX_{name}") for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")]
-    several = max(len(tpu_hosts()), *(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")))
     if jax.distributed.is_initialized(): return
-    if address and all(numbers): jax.distributed.initialize(address, *map(int, numbers))
-    elif several > 1: jax.distributed.initialize()
+    address, *ids = [os.environ.get(f"JAX_{name}") for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")]
+    if address and all(ids): return jax.distributed.initialize(address, *map(int, ids))
+    tasks = [int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")]
+    if max(*tasks, len(tpu_hosts())) > 1: jax.distributed.initialize()
 
 join_processes()
 
@@ -456,9 +456,13 @@ def whole_here(tree): # of arrays on this process's first device
     mesh = jax.tree.leaves(tree)[0].sharding.mesh
     return jax.tree.map(lambda a: a.addressable_data(0), copier(mesh)(tree))
 
+def numbers(a):
+    "An array of numbers; those of a random key, too."
+    return jax.random.key_data(a) if is_key(a) else a
+
 def plain(state) -> list: # of NumPy arrays
-    "The numbers of a state, copied; random keys as numbers, too."
-    return [np.asarray(jax.random.key_data(a) if is_key(a) else a) for a in jax.tree.leaves(whole_here(state))]
+    "The numbers of a state, copied."
+    return [np.asarray(numbers(a)) for a in jax.tree.leaves(whole_here(state))]
 
 def in_a_row(arrays) -> np.ndarray: # bytes
     "All of them as one array: it is written faster than many, and if something is wrong with it, that is told once."
@@ -562,7 +566,7 @@ def read(self:Checkpoints, step:int, state:State) -> Progress: # as a state like
     (row,) = restore(arrays=args.StandardRestore())["arrays"]
     check(checksum(row) == saved["checksum"], "arrays", "other arrays", "those that were written")
     weights, leaves = by_name(state.average[0]), jax.tree.leaves(state)
-    forms = [jax.eval_shape(jax.random.key_data, a) if is_key(a) else a for a in leaves] + [*weights.values()]*len(saved["snapshots"])
+    forms = [jax.eval_shape(numbers, a) for a in leaves] + [*weights.values()]*len(saved["snapshots"])
     check(saved["shapes"] == [[*f.shape] for f in forms], "arrays", "other shapes", "those of this training")
     if saved["versions"] != versions(): warnings.warn(f"the checkpoint of step {step} was made with {saved['versions']}, and this is {versions()}; what follows may differ in the last bits")
     arrays = from_row(row, forms)
@@ -709,9 +713,8 @@ def collect(images, labels, stream:bool|None) -> tuple: # pictures, labels, and 
 
 # %% ../nbs/03_training.ipynb #03-080
 def fingerprint(images, streamed:bool) -> int:
-    "A checksum of pictures; of 64 of them, where they are streamed."
-    a_few = images[np.linspace(0, len(images) - 1, 64).astype(int)] if streamed else images
-    return checksum(as_images(a_few))
+    "A checksum of pictures, as from `as_images`; of 64 of them, where they are streamed."
+    return checksum(as_images(images[np.linspace(0, len(images) - 1, 64).astype(int)]) if streamed else images)
 
 def prepare(images, labels, model, recipe:Recipe, seed:int, stream:bool|None=None):
     "Network, data and what is known of them, checked before anything long begins."
@@ -844,7 +847,7 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     settings = {f.name: getattr(recipe, f.name) for f in fields(Recipe)} | changed
     return train(images, labels if digit is None else None, seed=seed, out=out, resume=resume, fsdp=fsdp, callback=callback, progress=progress, **settings)
 
-# %% ../nbs/03_training.ipynb #03-110
+# %% ../nbs/03_training.ipynb #03-112
 def exponent(std:float # width of the average, as a share of the run, in (0, .28)
             ) -> float: # gamma, 0 or more
     "The exponent of the power profile of that width."
@@ -856,7 +859,7 @@ def overlap(t_a, a, t_b, b): # steps and exponents, arrays or numbers
     t, c = np.maximum(t_a, t_b), np.where(t_a < t_b, b, a)
     return (a + 1)*(b + 1)/(a + b + 1)/t*(np.minimum(t_a, t_b)/t)**c
 
-# %% ../nbs/03_training.ipynb #03-111
+# %% ../nbs/03_training.ipynb #03-113
 @patch
 def averaged(self:Run,
              std:float # width of the average, as a share of the run, in (0, .28)

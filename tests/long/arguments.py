@@ -50,7 +50,7 @@ diffusion.like diffusion.per_image
 training.any_process training.at_a_time training.averaged training.batches training.by_name training.check_finite training.check_recipe
 training.checksum training.claim training.collect training.copier training.cut_axis training.even training.feed training.fingerprint training.finished
 training.first_state training.fit training.from_row training.held_out_loss training.in_a_row training.in_batches training.in_parts training.in_words
-training.is_key training.join_processes training.like training.make_sure_of training.model_state training.nothing training.objective
+training.is_key training.join_processes training.like training.make_sure_of training.model_state training.nothing training.numbers training.objective
 training.optimizers training.over_devices training.own training.places training.plain training.prepare training.Progress training.put
 training.read_run training.remarks training.start_notebook training.start_state training.State training.state_places training.stop_signals
 training.stream training.this_batch training.told training.tpu_hosts training.train_step training.train_steps training.unet_for training.use_cores

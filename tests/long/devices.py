@@ -37,20 +37,19 @@ def child(how):
     print(json.dumps(dict(losses=run.history["loss"].tolist(), devices=jax.device_count())), flush=True)
 
 
-def start(devices, processes=1, slurm=False, env={}, **how):
-    "Start so many processes with so many devices each, as by hand or as Slurm would."
+def start(devices, processes=1, env={}, **how):
+    "Start so many processes with so many devices each, which meet as those that are started by hand."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         meet = dict(JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{s.getsockname()[1]}", JAX_NUM_PROCESSES=str(processes)) if processes > 1 else {}
-    if slurm: meet = dict(SLURM_JOB_ID="4711", SLURM_STEP_NODELIST="localhost", SLURM_NTASKS=str(processes), SLURM_STEP_NUM_TASKS=str(processes))
-    env_of = lambda i: os.environ | env | meet | dict(JAX_PROCESS_ID=str(i), SLURM_PROCID=str(i), SLURM_LOCALID=str(i), JAX_NUM_CPU_DEVICES=str(devices))
+    env_of = lambda i: os.environ | env | meet | dict(JAX_PROCESS_ID=str(i), JAX_NUM_CPU_DEVICES=str(devices))
     return [subprocess.Popen([sys.executable, "-W", "ignore", __file__, json.dumps(how)], env=env_of(i), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(processes)]
 
 
 class Metadata(BaseHTTPRequestHandler):
     "What Google's metadata server tells one of two hosts of a Cloud TPU."
     def do_GET(self):
-        told = {"worker-network-endpoints": "127.0.0.1,127.0.0.1", "agent-worker-number": str(self.server.number), "tpu-env": ""}
+        told = {"worker-network-endpoints": "127.0.0.1,127.0.0.1", "agent-worker-number": self.server.number, "tpu-env": ""}
         self.send_response(200), self.end_headers()
         self.wfile.write(told[Path(self.path).name].encode())
 
@@ -84,23 +83,23 @@ def same_losses():
             alike(first, one, "2 processes of 4 devices" + words)
 
 
-def under_slurm():
-    "Processes find each other as Slurm starts them."
-    short = dict(steps=20, log_every=20)
-    (one,), both = losses(start(1, **short)), losses(start(1, 2, slurm=True, **short))
-    alike(both[1], one, "2 processes in Slurm's environment")
+def metadata(number):
+    "Such a server's address, for the host of that number."
+    server = HTTPServer(("127.0.0.1", 0), Metadata)
+    server.number = number
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"127.0.0.1:{server.server_port}"
 
 
-def on_cloud_tpu():
-    "Processes find each other as the hosts of a Cloud TPU do."
+def found_by_environment():
+    "Processes find each other by what Slurm, or a Cloud TPU, tells each of them."
     short = dict(steps=20, log_every=20)
-    (one,), processes = losses(start(1, **short)), []
-    for number in range(2):
-        server = HTTPServer(("127.0.0.1", 0), Metadata)
-        server.number = number
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        processes += start(1, env=dict(GCE_METADATA_IP=f"127.0.0.1:{server.server_port}", JAX_FORCE_TPU_INIT="1", JAX_PLATFORMS="cpu"), **short)
-    alike(losses(processes)[1], one, "2 processes beside a Cloud TPU's metadata server")
+    slurm = dict(SLURM_JOB_ID="4711", SLURM_STEP_NODELIST="localhost", SLURM_NTASKS="2", SLURM_STEP_NUM_TASKS="2")
+    places = {"in Slurm's environment": [slurm | dict(SLURM_PROCID=i, SLURM_LOCALID=i) for i in "01"],
+              "beside a Cloud TPU's metadata server": [dict(GCE_METADATA_IP=metadata(i), JAX_FORCE_TPU_INIT="1", JAX_PLATFORMS="cpu") for i in "01"]}
+    (one,) = losses(start(1, **short))
+    for where, envs in places.items():
+        alike(losses([p for env in envs for p in start(1, env=env, **short)])[1], one, f"2 processes {where}")
 
 
 def comes_back(folder):
@@ -135,7 +134,7 @@ def process_gone(folder):
 
 def main():
     "All of it."
-    same_losses(), under_slurm(), on_cloud_tpu()
+    same_losses(), found_by_environment()
     with tempfile.TemporaryDirectory() as folder: comes_back(folder), process_gone(folder)
     print("all as it should be")
 
