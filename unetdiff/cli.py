@@ -28,7 +28,7 @@ def train_and_draw(digit, preset, steps, seed, out, resume, dtype=None, keep=Fal
     "Train on the digits into a folder, and draw the pictures there."
     from tqdm.auto import tqdm
     from unetdiff import keep_compiled, presets, train_digits
-    from unetdiff.data import choose
+    from unetdiff.engine.arguments import choose
     if keep: keep_compiled()
     start, steps = time.time(), choose(presets, preset, "preset").steps if steps is None else steps
     print(f"Training on {'all ten digits' if digit is None else f'the digit {digit}'}: {steps} steps.\n"

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['own_pictures', 'remember', 'real_ones', 'classifier', 'flat', 'features', 'as_features', 'smallest', 'radii', 'prdc',
-           'frechet', 'kernel_distance', 'nearest', 'copies', 'quality', 'as_table', 'Scores', 'floor', 'like_real']
+           'frechet', 'kernel_distance', 'nearest', 'copies', 'quality', 'as_table', 'Scores', 'floor',
+           'proportional_labels']
 
 # %% ../nbs/06_metrics.ipynb #06-004
 import warnings, zlib
@@ -17,8 +18,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances, pairwise_distances_chunked
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
-from .data import array, as_images, as_labels, check, checked, digits, split, whole
-from .training import Run, collect, fingerprint
+from .data import digits, split
+from .engine.arguments import Count, Seed, Switch, as_array, as_images, as_labels, check, checked, whole
+from .engine.sources import collect, fingerprint
+from .training import Run
 
 # %% ../nbs/06_metrics.ipynb #06-008
 own_pictures = {} # checksum: real pictures of your own and their labels, once samples have been compared with them
@@ -62,7 +65,7 @@ def features(images, data:int|None=None): # [N, H, W, C] in [0, 1]; whose real p
 # %% ../nbs/06_metrics.ipynb #06-015
 def as_features(x, name:str, like=None) -> np.ndarray: # float64 `[N, D]`
     "Features, checked; as many numbers in each row as in those of `like`."
-    x = array(x, name, 2).astype(float)
+    x = as_array(x, name, 2).astype(float)
     check(len(x) >= 2 and np.abs(x).max() < 1e18 and (like is None or x.shape[1] == like.shape[1]), name, f"shape {x.shape}, up to {np.abs(x).max():g}", f"at least 2 rows of {'D' if like is None else like.shape[1]} features")
     return x
 
@@ -117,7 +120,7 @@ def kernel_distance(real, # features `[N, D]`
 @checked
 def nearest(a, # `[N, H, W, C]`
             b, # `[M, H, W, C]`
-            itself:bool=False # leave out the first nearest, because `a` is in `b`
+            itself:Switch=False # leave out the first nearest, because `a` is in `b`
            ): # `[N]`
     "The distance from each of `a` to the nearest of `b`, in pixels."
     x, y = flat(a, "a"), flat(b, "b")
@@ -128,7 +131,7 @@ def nearest(a, # `[N, H, W, C]`
 def copies(fake,  # samples
            train, # pictures that they could be copies of
            real,  # pictures that say how close is close
-           itself:bool=False # `fake` is in `train`: leave each picture itself out
+           itself:Switch=False # `fake` is in `train`: leave each picture itself out
           ) -> tuple: # share of near-copies, distance
     "The share of near-copies, and the median distance to the training pictures against that among real ones."
     fake, train, real = (as_images(v, name) for v, name in ((fake, "fake"), (train, "train"), (real, "real")))
@@ -141,7 +144,7 @@ def quality(fake,   # samples
             labels, # the labels asked for, or None
             real,   # real pictures to compare with
             train,  # pictures that the samples could be copies of
-            itself:bool=False, # `fake` is in `train`: leave each picture itself out there
+            itself:Switch=False, # `fake` is in `train`: leave each picture itself out there
             data:int|None=None # whose classifier, as in real_ones
            ) -> dict: # `accuracy` (with labels), `precision`, `recall`, `density`, `coverage`, `frechet`, `kernel`, `near_copies`, `distance`, `n`
     "Accuracy of the label, and every score of this lesson."
@@ -178,8 +181,8 @@ class Scores(dict):
 # %% ../nbs/06_metrics.ipynb #06-054
 @checked
 @cache
-def floor(n:int,     # how many real digits; all, if there are fewer
-          seed:int=0, # of the draw
+def floor(n:Count,   # how many real digits; all, if there are fewer
+          seed:Seed=0, # of the draw
           data:int|None=None # as in real_ones
          ) -> dict: # as from quality
     "What `n` real pictures score against all of them."
@@ -190,7 +193,7 @@ def floor(n:int,     # how many real digits; all, if there are fewer
 
 # %% ../nbs/06_metrics.ipynb #06-055
 @checked
-def like_real(n, data:int|None=None): # int `[n]`; as in real_ones
+def proportional_labels(n:Count, data:int|None=None): # int `[n]`; as in real_ones
     "`n` labels, each as often as among the real pictures."
     labels = np.sort(np.asarray(real_ones(data)[1]))
     return labels[np.arange(n)*len(labels)//n]
@@ -199,8 +202,8 @@ def like_real(n, data:int|None=None): # int `[n]`; as in real_ones
 @patch
 @checked
 def evaluate(self:Run,
-             n:int=1024, # samples; scores depend on it
-             seed:int=0, # of the samples and of the real pictures beside them
+             n:Count=1024, # samples; scores depend on it
+             seed:Seed=0, # of the samples and of the real pictures beside them
              *, images=None, # the pictures that the run was trained on, as for `train`; None: the digits
              labels=None,    # their labels; without any there is no `accuracy`, and features are principal components
              **kwargs    # as in run.sample
@@ -211,5 +214,5 @@ def evaluate(self:Run,
     check(self.info["data"] == fingerprint(real, self.info.get("streamed", False)), "run", repr(self), "one that was trained on " + ("all ten digits (or its own pictures, too: images=...)" if images is None else "these pictures"))
     check(self.classes is None or labels is not None, "labels", "None", "the labels that the run was trained with")
     train = split(real, None if self.classes is None else labels, self.recipe.test_size)[0]
-    asked, real_scores = None if self.classes is None else like_real(n, data), floor(n, seed, data)
+    asked, real_scores = None if self.classes is None else proportional_labels(n, data), floor(n, seed, data)
     return Scores(quality(self.sample(n, asked, seed=seed, **kwargs), asked, real, train, data=data), real_scores)
