@@ -3,7 +3,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 root = Path(__file__).parent
 config = ConfigParser()
@@ -30,8 +30,8 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "stream", "tpu")},
-    packages=[lib],
-    package_data={lib: ["digits/*"]},
+    packages=find_packages(include=[lib, f"{lib}.*"]),
+    package_data={lib: ["assets/*", "digits/*"]},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{lib}={lib}._modidx:d"],  # lets nbdev link a name in backticks to its page

@@ -8,8 +8,6 @@ __all__ = ['optimizers', 'presets', 'TrainState', 'loss_fn', 'adamw', 'average_d
            'network_for', 'finished', 'train', 'train_digits']
 
 # %% ../nbs/03_training.ipynb #03-004
-import signal, sys
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.resources import files
@@ -20,14 +18,13 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
-from tqdm.auto import tqdm
 from . import __version__
 from .data import batch_at, digits, drop_labels, hold_back
 from .diffusion import Interval, Process, draw_noise, loss
-from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_labels, check, check_fields, check_names, checked, choose, is_path
-from .engine.checkpoints import Checkpoints, Progress, check_free, from_plain, is_custom, named_arrays, network_arrays, or_warn, own_entries, read_folder, to_plain, with_arrays, write_folder
-from .engine.devices import Layout, any_process, idle_remark, layout_for, local_copy, place, start_devices, use_cores
-from .engine.loop import check_finite, explain_failure, show_progress, stop_signals
+from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_labels, check, check_fields, check_names, checked, choose
+from .engine.checkpoints import Progress, check_free, from_plain, is_custom, named_arrays, network_arrays, or_warn, read_folder, to_plain, with_arrays, with_own, write_folder
+from .engine.devices import Layout, idle_remark, layout_for, local_copy, place, start_devices, use_cores
+from .engine.loop import check_finite, explain_failure, watch
 from .engine.sources import Pictures, collect, data_feed, describe
 from .unet import UNet, check_network, halving_remark, init, unet_arguments
 
@@ -49,8 +46,7 @@ def loss_fn(params, rest, x_0, labels, t, eps, graph, process:Process, gradient_
 # %% ../nbs/03_training.ipynb #03-009
 @checked
 @cache
-def adamw(steps:Count,      # length of training
-          flat:Switch=True, # all parameters as one array
+def adamw(steps:Count, flat:Switch=True, # length of training; all parameters as one array?
           *, peak:Positive=6e-3, warmup:Share=.05, clip:Positive=1., weight_decay:NonNegative=1e-4):
     "AdamW with a learning rate that climbs, then falls to zero at the end."
     rate = optax.warmup_cosine_decay_schedule(0., peak, max(1, min(round(warmup*steps), steps - 1)), max(2, steps), 0.)
@@ -124,8 +120,7 @@ class Recipe:
 # %% ../nbs/03_training.ipynb #03-026
 @checked
 @cache
-def clipped_adamw(steps:Count,       # its learning rate does not depend on them
-                  flat:Switch=True): # all parameters as one array
+def clipped_adamw(steps:Count, flat:Switch=True): # its learning rate does not depend on the steps
     "Entries clipped to 0.3, then the norm to 0.5; 1000 steps up to 1e-4, 4000 down to a hundredth of that."
     rate = optax.warmup_cosine_decay_schedule(0., 1e-4, 1000, 5000, 1e-6)
     tx = optax.chain(optax.clip(.3), optax.clip_by_global_norm(.5), optax.adamw(rate, b1=.9, b2=.999, eps=1e-8, weight_decay=2e-5))
@@ -212,22 +207,20 @@ def unet_for(recipe:Recipe, channels:int, classes:int|None):
     "How to make the U-Net of a recipe for pictures with so many channels."
     return partial(UNet, channels, channels, classes=classes, dtype=recipe.dtype, **recipe.net)
 
-def load(path=None,            # folder; None: the digits model that comes with the package
+@checked
+def load(path:PathLike=None,      # folder; None: the digits model that comes with the package
          *, model:nnx.Module=None, # your own network, if the run has one
-         **recipe              # entries of the recipe that were functions of your own
+         **recipe                 # entries of the recipe that were functions of your own
         ) -> Run:
     "Load a run."
     use_cores()
-    check(path is None or is_path(path), "path", repr(path), "a folder, or None for the model that comes with the package")
     check(model is None or isinstance(model, nnx.Module), "model", repr(model), "an `nnx.Module`")
     path = Path(str(files("unetdiff")/"digits")) if path is None else Path(path)
     saved, weights, held_out, snapshots = read_folder(path, "model", "held_out", "snapshots")
-    check_names(recipe, saved["recipe"], "Recipe")
-    info, settings = saved["info"], from_plain(saved["recipe"]) | recipe
+    info, settings = saved["info"], from_plain(saved["recipe"])
     if isinstance(settings["optimizer"], dict): settings["optimizer"] = Recipe.optimizer
-    missing = own_entries(settings) + ["model"]*(info["own_net"] and model is None)
-    check(not missing, "path", f"{str(path)!r}, a run with {missing} of your own", "those as arguments, too: load(path, name=value)")
-    recipe = Recipe(**settings)
+    missing = ["model"]*(info["own_net"] and model is None)
+    recipe = Recipe(**with_own(settings, recipe, missing, path))
     if model is None: model = nnx.eval_shape(lambda: unet_for(recipe, info["shape"][-1], info["classes"])(rngs=nnx.Rngs(0)))
     history = {k: np.asarray(v) for k, v in saved["history"].items()}
     held_out = jax.tree.map(jnp.asarray, (held_out["images"], held_out.get("labels")))
@@ -235,11 +228,9 @@ def load(path=None,            # folder; None: the digits model that comes with 
 
 # %% ../nbs/03_training.ipynb #03-042
 def fit(model:nnx.Module, recipe:Recipe,
-        data:tuple,       # training and held-out pictures, in the network's range (or `Pictures` to train on), their labels
-        classes:int|None, # how many labels there are
-        seed:int,         # of batches and noise
-        restore:Callable, # first state -> the progress to go on from, or None
-        fsdp:bool=False   # cut the state up among the devices
+        data:tuple,         # training and held-out pictures, in the network's range (or `Pictures` to train on), their labels
+        classes, seed, fsdp:bool, # how many labels there are, or None; of batches and noise; is the state cut up among the devices?
+        restore:Callable    # first state -> the progress to go on from, or None
        ): # -> after every `log_every` steps the progress, which the next steps overwrite, and the averaged model
     "Train, and hand out what there is after every `log_every` steps."
     images, test_images, labels, test_labels = data
@@ -265,11 +256,12 @@ def fit(model:nnx.Module, recipe:Recipe,
 # %% ../nbs/03_training.ipynb #03-045
 def network_for(model, recipe:Recipe, info:dict) -> nnx.Module:
     "The network to train: that of the recipe, of a run, or the user's own, checked."
-    check(model is None or isinstance(model, (nnx.Module, Run)), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
-    is_run, classes = isinstance(model, Run), info["classes"]
-    check(model is None or recipe.dtype == (model.recipe.dtype if is_run else "float32"), "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
-    if is_run: check(model.classes == classes, "labels", f"{classes or 'no'} classes", f"those of the run that goes on: {model.classes or 'none'}")
+    classes = info["classes"]
     if model is None: return init(unet_for(recipe, info["shape"][-1], classes), info["seed"])
+    check(isinstance(model, (nnx.Module, Run)), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
+    is_run = isinstance(model, Run)
+    check(recipe.dtype == (model.recipe.dtype if is_run else "float32"), "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
+    if is_run: check(model.classes == classes, "labels", f"{classes or 'no'} classes", f"those of the run that goes on: {model.classes or 'none'}")
     return check_network(model.model if is_run else model, info["shape"], classes)
 
 def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
@@ -308,32 +300,21 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     if out is not None and not resume: check_free(out, "out")
     data, held_out = hold_back(images, labels, recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
-    speaks, run = progress and jax.process_index() == 0, None # one process speaks for all
-    for line in idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps) + halving_remark(net, info["shape"]):
-        if speaks: tqdm.write(line)
+    about, run = dict(recipe=to_plain(recipe), info=info), None
+    remarks = idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps) + halving_remark(net, info["shape"])
     def keep(): # what was reported last
         if run is None: return None
         or_warn(lambda: run._write(Path(out)), out)
         return len(run.history["loss"])
-    with ExitStack() as stack:
-        came = stack.enter_context(stop_signals(signal.SIGINT, *[signal.SIGTERM]*(out is not None)))
-        hooks, restore = [], lambda state: None
-        if speaks: hooks.append(show_progress(stack.enter_context(tqdm(total=recipe.steps, unit="step", desc="compiling"))))
-        if callback: hooks.append(lambda report, run: callback(len(report.losses), run.metrics, run))
-        if out is not None:
-            store = stack.enter_context(Checkpoints(out, dict(recipe=to_plain(recipe), info=info), **checkpoints))
-            hooks.append(store.hook(recipe.steps, came))
-            restore = store.newest
-        stack.enter_context(explain_failure(out, keep))
-        for report, average in fit(net, recipe, data, info["classes"], seed, restore, fsdp):
-            final = bool(came) or len(report.losses) == recipe.steps
+    with watch(recipe.steps, out, about, checkpoints, callback, progress, remarks) as watched, explain_failure(out, keep):
+        for report, average in fit(net, recipe, data, info["classes"], seed, fsdp, watched.restore):
+            final = bool(watched.signals) or len(report.losses) == recipe.steps
             run = Run(average, recipe, make_history(report.losses, report.test, recipe.log_every), held_out, info, report.snapshots, final)
-            for hook in hooks: hook(report, run)
-            stop, ended = any_process(bool(came), signal.SIGTERM in came)
-            if stop: break
+            for hook in watched.hooks: hook(report, run)
+            if watched.should_stop(): break
         run.final = True
         if out is not None and jax.process_index() == 0: keep()
-    if ended: sys.exit(128 + signal.SIGTERM)
+    watched.leave()
     return run
 
 # %% ../nbs/03_training.ipynb #03-048

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_free', 'replace_file', 'or_warn', 'write_folder', 'read_folder', 'is_custom', 'to_plain', 'from_plain',
-           'own_entries', 'named_arrays', 'network_arrays', 'with_arrays', 'pack', 'unpack', 'forms', 'versions',
+           'with_own', 'named_arrays', 'network_arrays', 'with_arrays', 'pack', 'unpack', 'forms', 'versions',
            'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'OtherComputation']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from .. import __version__
-from .arguments import NonNegative, Count, Switch, check, checked, is_path
+from .arguments import NonNegative, Count, Switch, check, check_names, checked, is_path
 from .devices import any_process, is_random_key, key_numbers, local_copy, place_array
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-007
@@ -73,7 +73,7 @@ def read_folder(path:Path, *names) -> tuple: # plain data, then a dictionary of 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-011
 def is_custom(v) -> bool:
     "Is this entry of the settings the user's own, and not plain data?"
-    return not isinstance(v, (str, int, float, bool, list, tuple, dict, type(None), np.generic))
+    return type(v) not in (str, int, float, bool, list, tuple, dict, type(None)) and not isinstance(v, np.generic)
 
 def to_plain(settings) -> dict:
     "A dataclass of settings for JSON; of what is the user's own only the name is kept."
@@ -85,9 +85,16 @@ def from_plain(saved): # plain data
     if isinstance(saved, dict): return {k: from_plain(v) for k, v in saved.items()}
     return tuple(map(from_plain, saved)) if isinstance(saved, list) else saved
 
-def own_entries(saved:dict) -> list: # of names
-    "The entries of saved settings that were the user's own."
-    return [k for k, v in saved.items() if isinstance(v, dict) and "own" in v]
+def with_own(saved:dict,   # settings from `from_plain`
+             given:dict,   # the user's own entries, handed in again
+             missing:list, # what else is missing
+             path) -> dict:
+    "Saved settings with the user's own entries in their places, or refused where some are missing."
+    check_names(given, saved, "the saved run's recipe")
+    settings = saved | given
+    missing = [k for k, v in settings.items() if isinstance(v, dict) and "own" in v] + missing
+    check(not missing, "path", f"{str(path)!r}, a run with {missing} of your own", "those as arguments, too: load(path, name=value)")
+    return settings
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-013
 def named_arrays(state:nnx.State) -> dict: # name -> array

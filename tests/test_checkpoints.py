@@ -1,0 +1,199 @@
+"""Trainings that are interrupted, damaged, locked out or short of disk: they go on, or say why not."""
+import shutil
+import signal
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from filelock import FileLock
+from flax import nnx
+from networks import Dense
+
+from unetdiff import load, train
+from unetdiff.engine import checkpoints
+from unetdiff.engine.checkpoints import Checkpoints, forms, network_arrays, pack, unpack
+
+
+class PowerCut(Exception):
+    "What no program is prepared for."
+
+
+def power_cut(at):
+    "A callback that fails at a step."
+    def callback(step, metrics, run):
+        if step == at: raise PowerCut
+    return callback
+
+
+@pytest.fixture(scope="module")
+def two_days(): return dict(model=Dense(60, 16, nnx.Rngs(0)), optimizer=optax.adam(1e-3), steps=400, progress=False, checkpoints=dict(every=100))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bars, two_days): return train(bars, **two_days)
+
+
+@pytest.fixture
+def interrupted(tmp_path, bars, two_days):
+    "A folder in which a training was cut off at step 300 of 400."
+    with pytest.raises(PowerCut): train(bars, out=tmp_path/"run", callback=power_cut(300), **two_days)
+    return tmp_path/"run"
+
+
+def spoil(path):
+    "Flip a bit in the middle of the largest file."
+    file = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data)//2] ^= 1
+    file.write_bytes(data)
+
+
+def same_run(a, b):
+    "Are history and weights equal to the bit?"
+    leaves = [jax.tree.leaves((r.history, network_arrays(r.model))) for r in (a, b)]
+    return all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True))
+
+
+def warned(call):
+    "What `call` returns, and what it warned of."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = call()
+    return result, [str(w.message) for w in caught]
+
+
+def test_interrupted_training_ends_as_undisturbed(interrupted, bars, two_days, undisturbed):
+    assert sorted(p.name for p in (interrupted/"checkpoints").iterdir()) == ["100", "200"]
+    resumed = train(bars, out=interrupted, resume=True, **two_days)
+    assert same_run(resumed, undisturbed), "a training that goes on should end as if it had never stopped"
+
+
+def test_unfinished_folder_is_refused_without_resume(interrupted, bars, two_days):
+    with pytest.raises(ValueError, match="which holds an unfinished training"): train(bars, out=interrupted, **two_days)
+
+
+def test_other_configuration_is_refused(interrupted, bars, two_days):
+    with pytest.raises(ValueError, match="which holds a run of another configuration"):
+        train(bars, out=interrupted, resume=True, **(two_days | dict(steps=500)))
+
+
+def test_locked_folder_is_refused(interrupted, bars, two_days):
+    with FileLock(interrupted/".lock"), pytest.raises(ValueError, match="where another training is at work"):
+        train(bars, out=interrupted, resume=True, **two_days)
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(interrupted, bars, two_days, undisturbed):
+    spoil(interrupted/"checkpoints"/"200")
+    again, said = warned(lambda: train(bars, out=interrupted, resume=True, **two_days))
+    assert any("checkpoint of step 200 is damaged" in s for s in said), f"a damaged checkpoint should be told: {said}"
+    np.testing.assert_array_equal(again.history["loss"], undisturbed.history["loss"])
+    finished = train(bars, out=interrupted, resume=True, **two_days)
+    np.testing.assert_array_equal(finished.history["loss"], again.history["loss"])
+
+
+def test_other_version_goes_on_and_says_so(interrupted, bars, two_days, undisturbed, monkeypatch):
+    monkeypatch.setattr(checkpoints, "__version__", "9.9")
+    again, said = warned(lambda: train(bars, out=interrupted, resume=True, **two_days))
+    assert any("was made with" in s for s in said), f"another version should be told: {said}"
+    np.testing.assert_array_equal(again.history["loss"], undisturbed.history["loss"])
+
+
+def test_all_damaged_is_refused(interrupted, bars, two_days):
+    for step in (interrupted/"checkpoints").iterdir(): spoil(step)
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="whose checkpoints are all damaged"):
+        warnings.simplefilter("ignore")
+        train(bars, out=interrupted, resume=True, **two_days)
+
+
+def test_sigterm_keeps_and_leaves(tmp_path, bars, two_days):
+    stop = lambda step, *_: signal.raise_signal(signal.SIGTERM) if step == 100 else None
+    with pytest.raises(SystemExit) as left: train(bars, out=tmp_path/"run", callback=stop, **(two_days | dict(checkpoints={})))
+    assert left.value.code == 143
+    assert [p.name for p in (tmp_path/"run"/"checkpoints").iterdir()] == ["100"]
+
+
+def no_room(monkeypatch): monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e4))
+
+
+def no_write(monkeypatch):
+    def fails(*args, **kwargs): raise OSError(28, "No space left on device")
+    monkeypatch.setattr(ocp.CheckpointManager, "save", fails)
+
+
+@pytest.mark.parametrize("spoiled, says", [(no_room, "it needs 0.1 MB, and the disk has 0.0"), (no_write, "No space left")])
+def test_full_disk_is_told_and_training_goes_on(tmp_path, bars, two_days, monkeypatch, spoiled, says):
+    spoiled(monkeypatch)
+    done, said = warned(lambda: train(bars, out=tmp_path/"run", **two_days))
+    assert any("no checkpoint at step 100: " in s and says in s for s in said), f"{said}"
+    assert len(done.history["loss"]) == 400
+
+
+def test_streamed_training_goes_on(tmp_path, bars, two_days):
+    "The data's position is its step, so a training that reads as it goes can go on, too."
+    flow = two_days | dict(stream=True, log_every=50, batch_size=20)
+    with pytest.raises(PowerCut): train(bars, out=tmp_path/"run", callback=power_cut(300), **flow)
+    again = train(bars, out=tmp_path/"run", resume=True, **flow)
+    np.testing.assert_array_equal(again.history["loss"], train(bars, **flow).history["loss"])
+    with pytest.raises(ValueError, match="another configuration"): train(bars, out=tmp_path/"run", resume=True, **(flow | dict(stream=False)))
+
+
+def test_sharded_training_goes_on(tmp_path, bars):
+    "Also with the state cut up among the devices."
+    cut = dict(model=Dense(60, 16, nnx.Rngs(0)), steps=20, log_every=10, batch_size=8, fsdp=True, progress=False, checkpoints=dict(every=10))
+    with pytest.raises(PowerCut): train(bars, out=tmp_path/"run", callback=power_cut(20), **cut)
+    assert [p.name for p in (tmp_path/"run"/"checkpoints").iterdir()] == ["10"]
+    again = train(bars, out=tmp_path/"run", resume=True, **cut)
+    np.testing.assert_array_equal(again.history["loss"], train(bars, **cut).history["loss"])
+
+
+def test_packing_keeps_every_bit():
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7), np.zeros((0, 2)), np.array([True]), np.asarray(jnp.arange(3, dtype=jnp.bfloat16))]
+    for a, b in zip(arrays, unpack(pack(arrays), forms(arrays)), strict=True):
+        assert (a.tobytes(), a.shape, a.dtype) == (b.tobytes(), b.shape, b.dtype)
+
+
+@pytest.mark.parametrize("bad", [dict(every=0), dict(minutes=-1), dict(keep=1.5), dict(best=1), dict(evry=3)])
+def test_wrong_settings_are_refused(bad):
+    with pytest.raises((ValueError, TypeError), match=f"{next(iter(bad))}: got"): Checkpoints("never", {}, **bad)
+
+
+@pytest.fixture(scope="module")
+def small(): return dict(model=Dense(60, 16, nnx.Rngs(0)), optimizer=optax.adam(1e-3), steps=4, log_every=2, progress=False)
+
+
+def test_resume_returns_what_is_finished(tmp_path, bars, small):
+    out = tmp_path/"run"
+    first, second = (train(bars, out=out, resume=True, **small) for _ in range(2))
+    np.testing.assert_array_equal(first.history["loss"], second.history["loss"])
+    with pytest.raises(ValueError, match="another configuration"): train(bars, out=out, resume=True, **(small | dict(steps=6)))
+    with pytest.raises(ValueError, match="another configuration"): train(bars[:300], out=out, resume=True, **small)
+    with pytest.raises(ValueError, match="out: got"): train(bars, out=out, **small)
+
+
+def test_ctrl_c_gives_back_what_was_learned(tmp_path, bars, small):
+    usual, many = signal.getsignal(signal.SIGINT), small | dict(steps=100)
+    stop = lambda *_: signal.raise_signal(signal.SIGINT)
+    stopped = train(bars, callback=stop, **many)
+    assert len(stopped.history["loss"]) == 2 and signal.getsignal(signal.SIGINT) == usual
+    out = tmp_path/"run" # it is saved, too, but does not pass for finished
+    train(bars, callback=stop, out=out, **many)
+    assert len(load(out, model=many["model"], optimizer=many["optimizer"]).history["loss"]) == 2
+    with pytest.raises(ValueError, match="already holds a run"): train(bars, out=out, **many)
+    again = train(bars, out=out, resume=True, **many)
+    np.testing.assert_array_equal(again.history["loss"], train(bars, **many).history["loss"])
+
+
+def test_lost_training_keeps_its_last_report(tmp_path, bars):
+    "A loss that becomes no number after two reports: what there was by then is kept, and can be trained further."
+    late = optax.sgd(lambda i: jnp.where(i < 10, 1e-3, 1e30))
+    with pytest.raises(FloatingPointError, match="The run as it was at step 10 is kept"):
+        train(bars, model=Dense(60, 8, nnx.Rngs(0)), optimizer=late, steps=20, log_every=5, out=tmp_path/"run", progress=False)
+    good = load(tmp_path/"run", model=Dense(60, 8, nnx.Rngs(0)))
+    assert len(good.history["loss"]) == 10
+    assert len(train(bars, model=good, optimizer=optax.adam(1e-3), steps=5, progress=False).history["loss"]) == 5
