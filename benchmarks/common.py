@@ -50,6 +50,15 @@ def serve(ready, work):
     for _ in sys.stdin: print(json.dumps(work()), flush=True)
 
 
+def timed(f):
+    "A function that does `f` once and tells how many seconds that took."
+    def seconds():
+        start = time.perf_counter()
+        f()
+        return time.perf_counter() - start
+    return seconds
+
+
 def race(workers, rounds=5):
     "Rounds in turn, so that a slow minute of the machine falls on all; the median of each worker."
     said = {name: [] for name in workers}

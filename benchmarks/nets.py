@@ -4,12 +4,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
-import unetdiff.unet
-from unetdiff.training import Recipe, first_state, mesh_for, train_steps
-from unetdiff.unet import conv, init, sinusoidal, taps, upsample
+from common import timed
+from unetdiff.engine import convolution
+from unetdiff.engine.convolution import taps
+from unetdiff.engine.devices import layout_for, place
+from unetdiff.training import Recipe, TrainState, train_steps
+from unetdiff.unet import conv, init, sinusoidal, upsample
 
 widths, groups, head = (32, 64), 8, 8  # width of each level, groups of a norm, width of an attention head
 
@@ -100,17 +102,33 @@ class SameShape(nnx.Module):
 
 def noise_recipe(batch, steps):
     "The rivals' way: predict the noise of a linear schedule, all times alike, no average."
-    return Recipe(prediction="eps", schedule="linear", times="uniform", averaging=None, batch_size=batch, log_every=steps)
+    return Recipe(prediction="eps", schedule="linear", time_sampler="uniform", averaging=None, batch_size=batch, log_every=steps)
 
 
 def trainer(build, recipe, optimizer, x):
     "How `train` starts: the model, the state and data on all devices, and `recipe.log_every` steps as a function of the state."
     graph, params, rest = nnx.split(init(build), nnx.Param, ...)
-    mesh = mesh_for(recipe.batch_size)
-    placed = jax.device_put((first_state(params, rest, recipe, optimizer), x, jax.random.key(0)), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
-    state, x, key = jax.tree.map(jnp.copy, placed)
-    steps = partial(train_steps, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, mesh=mesh)
+    layout = layout_for(recipe.batch_size)
+    first = lambda params, rest: TrainState(params, (params,)*len(recipe.exponents), optimizer.init(params), rest)
+    state = layout.start(first, params, rest)
+    x, key = place((x, jax.random.key(0)), layout.everywhere)
+    steps = partial(train_steps, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, layout=layout)
     return nnx.merge(graph, params, rest), state, (steps, (0, recipe.log_every, x, None, key))
+
+
+def use_plain_convolutions():
+    "XLA's convolutions everywhere, in place of this project's."
+    convolution.conv_cpu = convolution.conv_xla
+
+
+def timed_steps(state, train, args):
+    "A function that goes on training for `recipe.log_every` steps, compiled already, and tells how many seconds they took."
+    def work():
+        nonlocal state
+        state, loss = train(state, *args)
+        loss.block_until_ready()
+    work()
+    return timed(work)
 
 
 def torch_net(name, size):
@@ -165,9 +183,10 @@ def direct_operations(model, size):
             else: total += sum(count(getattr(p, "jaxpr", p)) for p in e.params.values() if hasattr(getattr(p, "jaxpr", p), "eqns"))
         return total
     graph, state = nnx.split(model)
-    ours, unetdiff.unet.conv_cpu = unetdiff.unet.conv_cpu, unetdiff.unet.conv_xla
+    ours = convolution.conv_cpu
+    use_plain_convolutions()
     try: jaxpr = jax.jit(lambda x, t: nnx.merge(graph, state)(x, t)).trace(jnp.zeros((1, size, size, 1)), jnp.zeros(1)).jaxpr
-    finally: unetdiff.unet.conv_cpu = ours
+    finally: convolution.conv_cpu = ours
     return count(jaxpr.jaxpr)
 
 

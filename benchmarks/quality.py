@@ -23,7 +23,7 @@ def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
 
 def ours(start, kind, steps):
     "Train so many steps, sample, score; how long it took."
-    from unetdiff.metrics import like_real
+    from unetdiff.metrics import proportional_labels
     images, labels = unetdiff.digits()
     model = None
     if kind == "same":
@@ -31,7 +31,7 @@ def ours(start, kind, steps):
         model = unetdiff.unet.init(nets.SameShape)
     run = unetdiff.train(images, labels if kind == "default" else None, model=model, steps=steps, progress=False)
     trained = time.time() - start
-    run.sample(1024, like_real(1024) if kind == "default" else None).block_until_ready()
+    run.sample(1024, proportional_labels(1024) if kind == "default" else None).block_until_ready()
     return dict(seconds=time.time() - start, trained=trained, steps=steps, memory_mib=memory()) | run.evaluate()
 
 

@@ -7,25 +7,24 @@ The rivals' networks are not trained here: how long they take does not depend on
 import sys
 import time
 
-from common import Worker, race, save, serve
+from common import Worker, race, save, serve, timed
 
 walks = {"default": {}, "ancestral": dict(sampler="ddpm", steps=1000, spacing="uniform", guidance=1.)}
 
 
 def ours(name):
     "The model that comes with the package, and what its pictures are worth."
-    import numpy as np, unetdiff
-    from unetdiff.metrics import like_real, quality
-    run, (real, labels), asked = unetdiff.load(), unetdiff.digits(), like_real(1024)
+    import unetdiff
+    from unetdiff.metrics import proportional_labels, quality
+    run, (real, labels), asked = unetdiff.load(), unetdiff.digits(), proportional_labels(1024)
     run.sample(64, asked[:64], **walks[name]).block_until_ready()
-    def draw():
-        start = time.perf_counter()
-        drawn = run.sample(1024, asked, **walks[name]).block_until_ready()
-        return drawn, time.perf_counter() - start
-    drawn, seconds = draw()
+    draw = lambda: run.sample(1024, asked, **walks[name]).block_until_ready()
+    start = time.perf_counter()
+    drawn = draw()
+    seconds = time.perf_counter() - start
     evaluations = run.evaluations(**walks[name])
     train = unetdiff.data.split(real, labels, run.recipe.test_size)[0]
-    serve(dict(evaluations=evaluations, first=seconds) | quality(drawn, asked, real, train), lambda: draw()[1])
+    serve(dict(evaluations=evaluations, first=seconds) | quality(drawn, asked, real, train), timed(draw))
 
 
 def theirs(name):
@@ -35,11 +34,7 @@ def theirs(name):
     from common import cores
     torch.set_num_threads(len(cores()))
     _, call = nets.torch_net(name, 8)
-    def work():
-        start = time.perf_counter()
-        nets.torch_samples(call)
-        return time.perf_counter() - start
-    serve(dict(evaluations=20), work)
+    serve(dict(evaluations=20), timed(lambda: nets.torch_samples(call)))
 
 
 def main():

@@ -21,13 +21,9 @@ def worker(start, folder):
         if event.endswith(("jaxpr_trace_duration", "mlir_module_duration", "backend_compile_duration")) and name in ("train_steps", "sample_batch"): spent[name] += seconds
     jax.monitoring.register_event_duration_secs_listener(listen)
     import unetdiff
-    from unetdiff.training import fit, prepare, presets, split, to_range
     if folder: unetdiff.keep_compiled(folder)
     unetdiff.train  # loads everything
     imported, at = time.time() - start, []
-    recipe = unetdiff.training.replace(presets["default"], steps=2, log_every=1)
-    model, images, labels, info = prepare(*unetdiff.digits(), None, recipe, 0)
-    x, test_x, y, test_y = split(images, labels, recipe.test_size)
     train_steps = unetdiff.training.train_steps
     def timed(*args, **kwargs):
         state, loss = train_steps(*args, **kwargs)
@@ -35,9 +31,9 @@ def worker(start, folder):
         at.append(time.time() - start)
         return state, loss
     unetdiff.training.train_steps = timed
-    for _, averaged in fit(model, recipe, (to_range(x), to_range(test_x), y, test_y), info["classes"], 0, unetdiff.training.nothing): pass
+    run = unetdiff.train(*unetdiff.digits(), steps=2, log_every=1, progress=False)
     before = time.time()
-    unetdiff.Run(averaged, recipe, {}, (test_x, test_y), info).sample(64).block_until_ready()
+    run.sample(64).block_until_ready()
     return dict(imported=imported, first_step=at[0], sample_64=time.time() - before, compile_step=spent["train_steps"], compile_sampler=spent["sample_batch"])
 
 

@@ -8,9 +8,8 @@ round; each gets the batch size that suits it best.
 """
 import argparse
 import sys
-import time
 
-from common import Worker, cores, race, save, serve
+from common import Worker, cores, race, save, serve, timed
 
 rivals = {  # name: what stands in the table
     "unetdiff": "unetdiff, diffusers' architecture",
@@ -33,19 +32,15 @@ def pictures(size):
 def jax_worker(name, size, batch):
     "Train with `train_steps`, as `train` does."
     import optax
-    import nets, unetdiff.unet as U
-    if name == "unetdiff_plain": U.conv_cpu = U.conv_xla
+    import nets
+    from unetdiff.unet import UNet, count_params
+    if name == "unetdiff_plain": nets.use_plain_convolutions()
     steps = 2 if name == "unetdiff_plain" else max(2, 2400//batch*64//size**2)
-    build = (lambda rngs: U.UNet(1, 1, 28, mults=(1, 2), attend=(), rngs=rngs)) if name == "unetdiff_own" else nets.SameShape
+    build = (lambda rngs: UNet(1, 1, 28, channel_mults=(1, 2), attention_levels=(), rngs=rngs)) if name == "unetdiff_own" else nets.SameShape
     model, state, (train, args) = nets.trainer(build, nets.noise_recipe(batch, steps), optax.adamw(1e-3), pictures(size)*2 - 1)
-    def work():
-        nonlocal state
-        start = time.perf_counter()
-        state, loss = train(state, *args)
-        loss.block_until_ready()
-        return batch*steps/(time.perf_counter() - start)
-    work()  # compiles
-    serve(dict(parameters=U.count_params(model), operations=3*nets.direct_operations(model, size)), work)
+    seconds = nets.timed_steps(state, train, args)
+    about = dict(parameters=count_params(model), operations=3*nets.direct_operations(model, size))
+    serve(about, lambda: batch*steps/seconds())
 
 
 def torch_worker(name, size, batch):
@@ -58,24 +53,20 @@ def torch_worker(name, size, batch):
     step = nets.torch_step(net, call, pictures(size), batch)
     steps = max(2, 600//batch*64//size**2)
     def work():
-        start = time.perf_counter()
         for _ in range(steps): step().item()
-        return batch*steps/(time.perf_counter() - start)
     work()
-    serve(dict(parameters=sum(p.numel() for p in net.parameters())), work)
+    seconds = timed(work)
+    serve(dict(parameters=sum(p.numel() for p in net.parameters())), lambda: batch*steps/seconds())
 
 
 def product_worker():
     "Operations a second of a product of two matrices of 1024 x 1024."
-    import jax, jax.numpy as jnp
+    import jax
     a = jax.random.normal(jax.random.key(0), (1024, 1024))
     product = jax.jit(lambda a: jax.lax.fori_loop(0, 30, lambda i, b: (a @ b)/32, a))
-    def work():
-        start = time.perf_counter()
-        product(a).block_until_ready()
-        return 30*2*1024**3/(time.perf_counter() - start)
-    work()
-    serve({}, work)
+    product(a).block_until_ready()  # compiles
+    seconds = timed(lambda: product(a).block_until_ready())
+    serve({}, lambda: 30*2*1024**3/seconds())
 
 
 def main(size, rounds, names):

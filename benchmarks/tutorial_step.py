@@ -3,26 +3,22 @@
     python benchmarks/tutorial_step.py
 """
 import sys
-import time
+from dataclasses import replace
 
 from common import Worker, race, save, serve
 
 
 def worker(way):
     "Train the tutorial preset's network, two steps a round."
-    import nets, unetdiff, unetdiff.unet as U
-    from unetdiff.training import clipped_adamw, presets, replace, unet_for
-    if way == "plain": U.conv_cpu = U.conv_xla
-    recipe = replace(presets["tutorial"], penalty=0., batch_size=160, log_every=2)
-    model, state, (train, args) = nets.trainer(unet_for(recipe, 1, None), recipe, clipped_adamw(5001), unetdiff.digits(1)[0])
-    def work():
-        nonlocal state
-        start = time.perf_counter()
-        state, loss = train(state, *args)
-        loss.block_until_ready()
-        return (time.perf_counter() - start)/recipe.log_every
-    work()  # compiles
-    serve(dict(parameters=U.count_params(model)), work)
+    import nets
+    from unetdiff import digits
+    from unetdiff.training import clipped_adamw, presets, unet_for
+    from unetdiff.unet import count_params
+    if way == "plain": nets.use_plain_convolutions()
+    recipe = replace(presets["tutorial"], gradient_penalty=0., batch_size=160, log_every=2)
+    model, state, (train, args) = nets.trainer(unet_for(recipe, 1, None), recipe, clipped_adamw(5001), digits(1)[0])
+    seconds = nets.timed_steps(state, train, args)
+    serve(dict(parameters=count_params(model)), lambda: seconds()/recipe.log_every)
 
 
 def main():

@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import sync
+import yaml
+from run_notebooks import widget
 
 root, cfg = sync.root, sync.cfg
 progress_bar = re.compile(r"\d%\||\d(it/s|s/it)\b")
-widget = "application/vnd.jupyter.widget-view+json"
 address = re.compile(rf"github(?:usercontent)?(?:\.com)?[/:]([\w.-]+)/{cfg.repo}(?![\w-])|([\w-]+)\.github\.io/{cfg.repo}(?![\w-])")
 
 
@@ -49,14 +50,28 @@ def bad_cells(name, text):
             if progress_bar.search("".join(output.get("text", ""))): yield f"{where} has saved a progress bar; run it with tools/run_notebooks.py."
 
 
+def paths_in(contents):
+    "The paths of a sidebar and of its sections."
+    for entry in contents:
+        if isinstance(entry, str): yield entry
+        else: yield from paths_in(entry["contents"])
+
+
+def missing_pages():
+    "Notebooks without a line in the sidebar, and lines without a notebook."
+    sidebar = yaml.safe_load((root/"_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]
+    listed, pages = set(paths_in(sidebar["contents"])), {path.relative_to(sync.nbs).as_posix() for path in sync.nbglob(as_path=True)}
+    for path in sorted(pages - listed): yield f"{path} is not in the sidebar of _quarto.yml."
+    for path in sorted(listed - pages): yield f"The sidebar of _quarto.yml names {path}, which is not there."
+
+
 def main():
     "Check everything."
     problems = list(out_of_step())
     for name, text in texts().items():
         problems += bad_addresses(name, text)
         if name.endswith(".ipynb"): problems += bad_cells(name, text)
-    site = (root/"_quarto.yml").read_text(encoding="utf-8")
-    problems += [f"{path.name} is not in the sidebar of _quarto.yml." for path in sync.nbglob(as_path=True) if path.name not in site]
+    problems += missing_pages()
     print("\n".join(problems) or "Everything is in step.")
     sys.exit(bool(problems))
 

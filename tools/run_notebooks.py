@@ -28,4 +28,4 @@ if __name__ == "__main__":
     for path in map(Path, sys.argv[1:] or sorted(nbglob())):
         start = time.time()
         run(path)
-        print(f"{path.name}: {time.time() - start:.0f} s", flush=True)
+        print(f"{path}: {time.time() - start:.0f} s", flush=True)

@@ -1,26 +1,143 @@
-"""Build the site into _docs without Quarto: nbdev prepares the notebooks, smalldocs renders them. With --prepare, stop before rendering."""
+"""Build the site into _docs without Quarto: nbdev's steps prepare the notebooks, smalldocs renders them. With --prepare, stop before rendering."""
+import ast
+import inspect
+import posixpath
+import re
 import shutil
 import sys
-from typing import Any
+from functools import reduce
+from importlib import import_module
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import flax.nnx
+import nbdev.processors as steps
+import nbdev.serve
+from execnb.nbio import mk_cell
+from fastcore.docments import MarkdownRenderer
 from nbdev.config import get_config
-from nbdev.doclinks import _nbpath2html
+from nbdev.doclinks import _nbpath2html, patch_name
+from nbdev.frontmatter import FrontmatterProc
+from nbdev.process import Processor
 from nbdev.quarto import refresh_quarto_yml
-from nbdev.serve import proc_nbs
 from smalldocs.site import build
 
 # nbdev reads a class's signature through Flax's metaclass, whose annotations name Any without importing it
 type(flax.nnx.Module).__call__.__globals__.setdefault("Any", Any)
 
+definitions = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
 
-def publish_names(site, pages, address):
+
+def name_of(tree):
+    "What a definition is called on its page: `Run.sample` where it is patched into a class."
+    return patch_name(tree) or tree.name
+
+
+def is_public(tree):
+    "Whether a statement defines something that callers use."
+    return isinstance(tree, definitions) and not tree.name.startswith("_")
+
+
+def parts(source):
+    "Cut the code of a cell after each public definition, so that each part holds one: (part, its definition or None)."
+    lines, trees = source.splitlines(), ast.parse(source).body
+    public = [tree for tree in trees if is_public(tree)]
+    if not public: return [(source, None)]
+    ends = [tree.end_lineno for tree in public[:-1]] + [len(lines)]
+    starts = [0, *ends[:-1]]
+    return [("\n".join(lines[a:b]).strip("\n"), tree) for a, b, tree in zip(starts, ends, public)]
+
+
+def names_in(source):
+    "All names that a piece of code defines at its top."
+    for tree in ast.parse(source).body:
+        if isinstance(tree, definitions): yield name_of(tree)
+        if isinstance(tree, ast.Assign): yield from (node.id for target in tree.targets for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def anchors(source):
+    "A place to link to for each function, class and method without a heading of its own."
+    for tree in ast.parse(source).body:
+        if not isinstance(tree, definitions): continue
+        yield name_of(tree)
+        if isinstance(tree, ast.ClassDef): yield from (f"{tree.name}.{inner.name}" for inner in tree.body if isinstance(inner, definitions))
+
+
+def folded(source, names):
+    "A cell whose code is folded away below a line that says what it holds."
+    summary = f"Source of {', '.join(names)}" if names else "Imports" if "import " in source else "Source"
+    return mk_cell(f"#| code-fold: true\n#| code-summary: {summary!r}\n{source}")
+
+
+def plain(annotation):
+    "A type as a reader would write it: without its module, and without the rule that goes with it."
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str): return annotation
+    if isinstance(annotation, type) and get_origin(annotation) is None: return annotation.__name__
+    if get_origin(annotation) is Annotated: return plain(get_args(annotation)[0])
+    text = str(annotation) if get_origin(annotation) is not Union else " | ".join(map(str, map(plain, get_args(annotation))))
+    return re.sub(r"<class '(\w+)'>", r"\1", re.sub(r"\b(?:\w+\.)+(?=\w)", "", text))
+
+
+def documented(module, name):
+    "A function or class of a module as its page describes it: without jit, and with plain types."
+    thing = reduce(getattr, name.split("."), module)
+    if not isinstance(thing, type): thing = inspect.unwrap(thing, stop=lambda f: inspect.isfunction(f) and hasattr(f, "__signature__"))
+    told = thing.__init__ if isinstance(thing, type) else thing
+    if not inspect.isfunction(told): return thing
+    sig = inspect.signature(told)
+    told.__signature__ = sig.replace(parameters=[p.replace(annotation=plain(p.annotation)) for p in sig.parameters.values()],
+                                     return_annotation=plain(sig.return_annotation))
+    fields = getattr(told, "__delwrap__", None)  # fastcore reads comments from the source, which a dataclass's own __init__ lacks
+    if getattr(fields, "__name__", "") == "__init__": told.__delwrap__ = fields.__globals__[fields.__qualname__.split(".")[0]]
+    return thing
+
+
+class show_exports(Processor):
+    """What is exported, on its page. A cell marked `exports` gives each public function a heading with its signature, and its own source,
+    folded, below. A cell marked `export` is folded source, without a heading: helpers and imports."""
+    def begin(self):
+        modules = [cell.directives_["default_exp"][0] for cell in self.nb.cells if "default_exp" in cell.directives_]
+        self.module = import_module(f"{get_config().lib_name}.{modules[0]}") if modules else None
+        self.nb.cells = [new for cell in self.nb.cells for new in self.shown(cell)]
+
+    def shown(self, cell):
+        "The cells that take the place of one."
+        if cell.cell_type != "code" or not {"export", "exports"} & cell.directives_.keys(): return [cell]
+        pieces = parts(cell.source) if "exports" in cell.directives_ else [(cell.source, None)]
+        return [new for source, tree in pieces for new in self.piece(source, tree)]
+
+    def piece(self, source, tree):
+        "The heading of a public definition, places to link to, and the source."
+        headings, title = [], name_of(tree) if tree else None
+        if title:
+            signature = MarkdownRenderer(documented(self.module, title), name=title, maxline=96)._repr_markdown_()
+            headings.append(mk_cell(f"### {title}\n\n{signature.replace(':NoneType=None', '=None')}", "markdown"))
+        places = "".join(f'<div id="{name.lower()}"></div>' for name in anchors(source) if name != title)
+        if places: headings.append(mk_cell(places, "markdown"))
+        new = [*headings, folded(source, [title] if title else list(names_in(source)))]
+        for cell in new: cell.directives_ = {}
+        return new
+
+
+def drop_tests(cell):
+    "Leave out what is for the tests alone."
+    if cell.directives_ and cell.directives_.keys() & {"hide", "default_exp"}: del cell["source"]
+
+
+class Pages(steps.FilterDefaults):
+    "nbdev's steps from a notebook to a page, without running anything, and with `show_exports` in the place of its own headings."
+    def base_procs(self):
+        return [FrontmatterProc, steps.populate_language, steps.insert_warning, steps.strip_ansi, steps.hide_line, steps.filter_stream_,
+                steps.rm_header_dash, show_exports, drop_tests, steps.clean_magics, steps.hide_, steps.add_links, steps.strip_hidden_metadata]
+
+
+def publish_names(site, source, address):
     "Give the pages the names that Quarto gives them (00_data.html becomes data.html), and make links to the published site local."
-    names = {page.with_suffix(".html").name: _nbpath2html(page).name for page in pages}
-    for file in [*site.glob("*.html"), *site.glob("*.json"), *site.glob("*.xml")]:
+    names = {page.with_suffix(".html").name: _nbpath2html(page).name for page in source.rglob("*.ipynb")}
+    for file in [file for kind in ("html", "json", "xml") for file in site.rglob(f"*.{kind}")]:
         text = file.read_text(encoding="utf-8")
-        for old, new in names.items(): text = text.replace(old, new)
-        if file.suffix == ".html": text = text.replace(f'href="{address}/', 'href="')
+        for old, new in names.items(): text = re.sub(rf"(?<![\w-]){re.escape(old)}", new, text)
+        up = posixpath.relpath(".", file.parent.relative_to(site).as_posix())
+        if file.suffix == ".html": text = text.replace(f'href="{address}/', f'href="{up}/' if up != "." else 'href="')
         file.write_text(text, encoding="utf-8")
         file.rename(file.with_name(names.get(file.name, file.name)))
 
@@ -29,14 +146,15 @@ def main():
     "Build the site, say what is wrong with it, and fail on a broken link."
     cfg = get_config()
     refresh_quarto_yml()
-    source = proc_nbs(force=True)
+    nbdev.serve.FilterDefaults = Pages
+    source = nbdev.serve.proc_nbs(force=True)
     if "--prepare" in sys.argv: return
     site = build(source)
-    publish_names(site.out, [*source.glob("*.ipynb")], cfg.doc_host + cfg.doc_baseurl)
+    publish_names(site.out, source, cfg.doc_host + cfg.doc_baseurl)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)
     shutil.move(site.out, cfg.doc_path)
     for warning in site.warnings:
-        if "output-file" not in warning: print(warning, file=sys.stderr)
+        if "output-file" not in warning and "grid" not in warning: print(warning, file=sys.stderr)
     sys.exit(bool(site.broken))
 
 

@@ -1,7 +1,7 @@
 """Bring everything that is generated in step: Colab badges, clean notebooks, modules, README.md."""
+import base64
 import posixpath
 import re
-import shutil
 
 import nbformat
 from execnb.nbio import nb2str, read_nb, write_nb
@@ -33,6 +33,24 @@ def write_badges():
         write_nb(nb, path)
 
 
+def still(output, alt, number):
+    "A picture that a cell shows, as a file beside the site's other pictures, and as Markdown."
+    path = nbs/"images"/f"readme_{number}.png"
+    path.write_bytes(base64.b64decode("".join(output["data"]["image/png"])))
+    return nbformat.v4.new_output("display_data", {"text/markdown": f"![{alt}]({path.relative_to(root).as_posix()})"})
+
+
+def with_stills(cells):
+    "Let each cell that shows a picture show a file instead; a player, which needs a page that runs scripts, shows its own still picture."
+    number = 0
+    for cell in cells:
+        for i, output in enumerate(cell.get("outputs", [])):
+            if "image/png" not in output.get("data", {}): continue
+            number += 1
+            alt = re.search(r'^#\|\s*fig-alt:\s*"(.*)"', cell.source, re.M)
+            cell.outputs[i] = still(output, alt[1] if alt else "", number)
+
+
 def from_root(match):
     "Rewrite one link so that it starts at the root of the repository instead of at the notebooks' folder."
     return match[1] + posixpath.normpath(f"{nbs.name}/{match[2]}")
@@ -51,20 +69,15 @@ def shown(cell):
 
 
 def write_readme():
-    "Write README.md, and the pictures in it, from the front page of the site."
+    "Write README.md, and the pictures in it, from the home page of the site."
     nb = read_nb(nbs/cfg.readme_nb)
     FilterDefaults()(nb)
+    with_stills(nb.cells)
     nb.cells = [cell for cell in nb.cells if shown(cell)]
     nb.metadata["language_info"] = {"name": "python"}
     front = nb.frontmatter_
     title = "\n\n".join([f"# {front['title']}"] + ([f"> {front['description']}"] if "description" in front else []))
-    folder = f"{(nbs/cfg.readme_nb).stem}_files"
-    body, resources = MarkdownExporter().from_notebook_node(
-        nbformat.reads(nb2str(nb), as_version=4), resources={"output_files_dir": folder})
-    shutil.rmtree(root/folder, ignore_errors=True)
-    for name, picture in resources["outputs"].items():
-        (root/name).parent.mkdir(exist_ok=True)
-        (root/name).write_bytes(picture)
+    body, _ = MarkdownExporter().from_notebook_node(nbformat.reads(nb2str(nb), as_version=4))
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", f"{title}\n\n{body}", flags=re.M)).strip() + "\n"
     (root/"README.md").write_text(text, encoding="utf-8", newline="\n")
 

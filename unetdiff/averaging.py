@@ -17,16 +17,22 @@ from .training import Run
 def exponent(std:float # width of the average, as a share of the run, in (0, .28)
             ) -> float: # gamma, 0 or more
     "The exponent of the power profile of that width."
-    check(number(std, 1e-3) and std < 12**-.5, "std", repr(std), "a number between 0.001 and 0.288, the width of an average of all steps alike")
+    takes = "a number between 0.001 and 0.288, the width of an average of all steps alike"
+    check(number(std, 1e-3) and std < 12**-.5, "std", repr(std), takes)
     return float(np.roots([1, 7, 16 - std**-2, 12 - std**-2]).real.max())
 
-def overlap(t_a, a, t_b, b): # steps and exponents, arrays or numbers
+def overlap(t_a, # step at which the first profile ends
+            a,   # its exponent
+            t_b, # step at which the second profile ends
+            b    # its exponent
+           ): # of the shape that the four have together
     "The product of two power profiles, integrated."
     t, c = np.maximum(t_a, t_b), np.where(t_a < t_b, b, a)
     return (a + 1)*(b + 1)/(a + b + 1)/t*(np.minimum(t_a, t_b)/t)**c
 
 # %% ../nbs/10_averaging.ipynb #10-008
-def read_snapshots(snapshots:dict) -> tuple: # steps, exponents, and the named arrays of each snapshot
+def read_snapshots(snapshots:dict # "step/exponent/name": array
+                  ) -> tuple: # steps, exponents, and the named arrays of each snapshot
     "A run's snapshots, taken apart."
     table = {}
     for name, v in snapshots.items():
@@ -40,9 +46,12 @@ def averaged(self:Run,
              std:float # width of the average, as a share of the run, in (0, .28)
             ) -> Run:
     "The same run, its weights averaged over another length of training."
-    check(self.snapshots, "run", "one that kept a single average", "a run that was trained with several exponents: `averaging=(17., 7.)`")
+    takes = "a run that was trained with several exponents: `averaging=(17., 7.)`"
+    check(self.snapshots, "run", "one that kept a single average", takes)
     t, g, arrays = read_snapshots(self.snapshots)
-    x = np.linalg.lstsq(overlap(t[:, None], g[:, None], t, g), overlap(t, g, t.max(), exponent(std)), rcond=None)[0]
+    products = overlap(t[:, None], g[:, None], t, g) # of any two snapshots' profiles
+    wanted = overlap(t, g, t.max(), exponent(std))   # of each with the profile that is wanted
+    x = np.linalg.lstsq(products, wanted, rcond=None)[0]
     weights = [{k: w*v for k, v in s.items()} for w, s in zip(x, arrays)]
     weights = {k: sum(w[k] for w in weights) for k in weights[0]}
     return replace(self, model=with_arrays(self.model, network_arrays(self.model) | weights, "run"))

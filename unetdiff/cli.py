@@ -19,7 +19,8 @@ def report_to(write,    # prints a line above the progress bar
     def callback(step, metrics, run):
         tenth = 10*step//steps
         if tenth not in printed:
-            write(f"step {step:6}  loss {metrics['loss_ema']:.3f}  held-out {metrics['test_loss']:.3f}")
+            loss, held_out = metrics["loss_ema"], metrics["test_loss"]
+            write(f"step {step:6}  loss {loss:.3f}  held-out {held_out:.3f}")
         printed.add(tenth)
     return callback
 
@@ -30,12 +31,15 @@ def train_and_draw(digit, preset, steps, seed, out, resume, dtype=None, keep=Fal
     from unetdiff import keep_compiled, presets, train_digits
     from unetdiff.engine.arguments import choose
     if keep: keep_compiled()
-    start, steps = time.time(), choose(presets, preset, "preset").steps if steps is None else steps
-    print(f"Training on {'all ten digits' if digit is None else f'the digit {digit}'}: {steps} steps.\n"
-          "The bar says how long it takes once it is compiled; Ctrl-C stops early and keeps what was learned.",
-          flush=True)
-    run = train_digits(digit, preset=preset, steps=steps, seed=seed, dtype=dtype, out=out, resume=resume,
-                       callback=report_to(tqdm.write, steps))
+    start = time.time()
+    if steps is None: steps = choose(presets, preset, "preset").steps
+    what = "all ten digits" if digit is None else f"the digit {digit}"
+    print(f"Training on {what}: {steps} steps.\n"
+          "The bar says how long it takes once it is compiled; "
+          "Ctrl-C stops early and keeps what was learned.", flush=True)
+    own = {} if dtype is None else {"dtype": dtype}
+    run = train_digits(digit, preset=preset, steps=steps, seed=seed, out=out, resume=resume,
+                       callback=report_to(tqdm.write, steps), **own)
     print(f"Trained {len(run.history['loss'])} steps in {time.time() - start:.0f} s. "
           f"Drawing samples ({run.evaluations()} network evaluations each).", flush=True)
     run.plot_sheet().savefig(Path(out)/"samples.png", dpi=100)
@@ -43,7 +47,7 @@ def train_and_draw(digit, preset, steps, seed, out, resume, dtype=None, keep=Fal
     print(f"In {out}: samples.png, loss.png, and the model, for unetdiff.load({out!r}). "
           f"{time.time() - start:.0f} s in all.")
 
-# %% ../nbs/07_cli.ipynb #07-010
+# %% ../nbs/07_cli.ipynb #07-011
 @call_parse
 def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if left out
          preset:str="default", # "default", or "tutorial" (needs an accelerator and --digit)
@@ -57,5 +61,7 @@ def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if l
     "Train a diffusion model on handwritten digits."
     import matplotlib
     matplotlib.use("agg")
-    try: train_and_draw(digit, preset, steps, seed, out, resume, dtype, not no_cache)
-    except (ValueError, FloatingPointError, OSError) as error: sys.exit(f"unetdiff: {error}")
+    try:
+        train_and_draw(digit, preset, steps, seed, out, resume, dtype, not no_cache)
+    except (ValueError, FloatingPointError, OSError) as error:
+        sys.exit(f"unetdiff: {error}")

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Times', 'Betas', 'Edge', 'schedules', 'predictions', 'weightings', 'time_samplers', 'Interval', 'xp', 'Schedule',
-           'is_betas', 'from_betas', 'linear_betas', 'cosine_curve', 'sigmoid_curve', 'curve_betas',
-           'rescale_zero_terminal_snr', 'edm_sigma', 'log_linear', 'edm', 'flow_matching', 'per_image', 'add_noise',
-           'convert', 'weight', 'lognormal_times', 'early_first_times', 'stratified_uniforms', 'Process', 'predict',
-           'denoise', 'draw_noise', 'loss']
+           'from_betas', 'linear_betas', 'cosine_curve', 'sigmoid_curve', 'curve_betas', 'rescale_zero_terminal_snr',
+           'edm_sigma', 'edm', 'log_linear', 'flow_matching', 'per_image', 'add_noise', 'convert', 'weight',
+           'lognormal_times', 'early_first_times', 'stratified_uniforms', 'Process', 'predict', 'denoise', 'draw_noise',
+           'loss']
 
 # %% ../nbs/02_diffusion.ipynb #02-004
 from collections.abc import Callable
@@ -18,18 +18,24 @@ from .engine.arguments import as_array, check, checked, choose, number, rising
 from .engine.arguments import Count, Fraction, Function, RandomKey, Rule, at_least
 
 # %% ../nbs/02_diffusion.ipynb #02-008
+def _is_times(t) -> bool:
+    "Is it a number or an array of numbers?"
+    if isinstance(t, jax.Array): return True
+    return isinstance(t, (float, int, np.ndarray)) and np.asarray(t).dtype.kind in "iuf"
+
+Times = Annotated[jax.Array, Rule("an array of numbers", _is_times)]
+
+# %% ../nbs/02_diffusion.ipynb #02-009
 def xp(t):
     "NumPy for NumPy's arrays, which is float64; JAX's for all else."
     return np if isinstance(t, np.ndarray) else jnp
-
-Times = Annotated[jax.Array, Rule("an array of numbers", lambda t: isinstance(t, jax.Array) or isinstance(t, (float, int, np.ndarray)) and np.asarray(t).dtype.kind in "iuf")]
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
     "How much signal and how much noise there is at each time `t`, from 0 (picture) to 1 (noise)."
     log_snr: Callable # t -> log(alpha^2/sigma^2), falling and finite
     T: int = 1000     # discrete steps that [0, 1] stands for
-    scale: Callable = lambda alpha, sigma: 1. # what both are multiplied by, from those with alpha^2 + sigma^2 = 1
+    scale: Callable = lambda alpha, sigma: 1. # factor of both; 1 where alpha^2 + sigma^2 = 1
 
     @checked
     def curves(self, t:Times):
@@ -54,32 +60,34 @@ class Schedule:
         "The inverse of the curve, straight between the discrete steps."
         return xp(log_snr).interp(-log_snr, -self.log_snr(self.grid()), self.grid())
 
-# %% ../nbs/02_diffusion.ipynb #02-010
-def is_betas(v) -> bool:
+# %% ../nbs/02_diffusion.ipynb #02-011
+def _is_betas(v) -> bool:
     "Are these at least 2 numbers in [0, 1], the first one inside?"
     b = as_array(v, "betas", 1)
     return len(b) >= 2 and 1e-12 <= b[0] < 1 and rising(b.min(), b.max(), 0, 1)
 
-Betas = Annotated[np.ndarray, Rule("at least 2 numbers in [0, 1], the first one inside", is_betas)]
+Betas = Annotated[np.ndarray, Rule("at least 2 numbers in [0, 1], the first one inside", _is_betas)]
 
+# %% ../nbs/02_diffusion.ipynb #02-012
 @checked
 def from_betas(betas:Betas # `[T]` share of the variance that each step replaces, in (0, 1)
               ) -> Schedule:
     "The schedule of a discrete process, exactly its table at the T steps."
     alpha_bar = np.maximum(np.cumprod(1 - np.asarray(betas, np.float64)), 1e-17)
-    table, grid = np.log(alpha_bar) - np.log1p(-alpha_bar), np.linspace(0, 1, len(betas))
+    table = np.log(alpha_bar) - np.log1p(-alpha_bar)
+    grid = np.linspace(0, 1, len(betas))
     return Schedule(lambda t: xp(t).interp(t, grid, table), len(betas))
 
-# %% ../nbs/02_diffusion.ipynb #02-012
+# %% ../nbs/02_diffusion.ipynb #02-014
 @checked
-def linear_betas(T:at_least(2)=Schedule.T,  # number of steps
-                 first:Fraction=1e-4,  # the first beta
-                 last:Fraction=.02     # the last
+def linear_betas(T:at_least(2)=Schedule.T, # number of steps
+                 first:Fraction=1e-4,      # the first beta
+                 last:Fraction=.02         # the last
                 ): # `[T]`
     "Ho et al. 2020: a straight line."
     return np.linspace(first, last, T)
 
-# %% ../nbs/02_diffusion.ipynb #02-014
+# %% ../nbs/02_diffusion.ipynb #02-019
 def cosine_curve(u, s=.008):
     "Nichol and Dhariwal 2021: a squared cosine."
     return np.cos((u + s)/(1 + s)*np.pi/2)**2
@@ -89,51 +97,58 @@ def sigmoid_curve(u, start=-3, end=3):
     S = lambda x: 1/(1 + np.exp(-x))
     return S(end) - S(start + (end - start)*u)
 
+# %% ../nbs/02_diffusion.ipynb #02-020
 @checked
 def curve_betas(f:Function,               # falling function on [0, 1]; alpha_bar is `f(u)/f(0)`
-                T:at_least(2)=Schedule.T,  # number of steps
-                lowest:float=0., highest:float=.999 # betas are clipped to these
+                T:at_least(2)=Schedule.T, # number of steps
+                lowest:float=0.,          # betas are clipped to this
+                highest:float=.999        # and to this
                ): # `[T]`
     "The betas whose alpha_bar follows a curve."
-    check(rising(lowest, highest, 0, 1), "lowest, highest", f"{lowest!r}, {highest!r}", "two numbers in [0, 1], the lower one first")
+    check(rising(lowest, highest, 0, 1), "lowest, highest", f"{lowest!r}, {highest!r}",
+          "two numbers in [0, 1], the lower one first")
     f = f(np.arange(T + 1)/T)
     return np.clip(1 - f[1:]/f[:-1], lowest, highest)
 
-# %% ../nbs/02_diffusion.ipynb #02-016
+# %% ../nbs/02_diffusion.ipynb #02-022
 @checked
 def rescale_zero_terminal_snr(betas:Betas # `[T]`
-                 ): # `[T]`, the last one 1
+                             ): # `[T]`, the last one 1
     "Lin et al. 2023: the same table, but nothing is left of the picture at the end."
     a = np.sqrt(np.cumprod(1 - np.asarray(betas, np.float64)))
     check(a[-1] < a[0], "betas", "zeros after the first", "some noise in later steps")
     a = (a - a[-1])*a[0]/(a[0] - a[-1])
     return 1 - np.append(a[0], a[1:]/a[:-1])**2
 
-# %% ../nbs/02_diffusion.ipynb #02-018
+# %% ../nbs/02_diffusion.ipynb #02-024
 Edge = Annotated[float, Rule("a number between 0 and 0.5", lambda v: number(v, 1e-7) and v < .5)]
 
+# %% ../nbs/02_diffusion.ipynb #02-025
 def edm_sigma(t, low=.002, high=80., rho=7.):
     "Karras et al. 2022, eq. 5: noise to signal, even in its `rho`-th root."
     return (low**(1/rho) + t*(high**(1/rho) - low**(1/rho)))**rho
-
-def log_linear(low:float=.002, # sigma/alpha at t = 0
-               high:float=80.  # sigma/alpha at t = 1
-              ) -> Schedule:
-    "Log-SNR falls in a straight line."
-    check(rising(low, high, 1e-12) and low < high, "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
-    return Schedule(lambda t: -2*(np.log(low) + t*(np.log(high) - np.log(low))))
 
 def edm() -> Schedule:
     "Karras et al. 2022: the picture stays, noise is added."
     return Schedule(lambda t: -2*xp(t).log(edm_sigma(t)), scale=lambda alpha, sigma: 1/alpha)
 
+def log_linear(low:float=.002, # sigma/alpha at t = 0
+               high:float=80.  # sigma/alpha at t = 1
+              ) -> Schedule:
+    "Log-SNR falls in a straight line."
+    check(rising(low, high, 1e-12) and low < high, "low, high", f"{low!r}, {high!r}",
+          "numbers with 0 < low < high")
+    return Schedule(lambda t: -2*(np.log(low) + t*(np.log(high) - np.log(low))))
+
 @checked
-def flow_matching(edge:Edge=1e-4) -> Schedule:
+def flow_matching(edge:Edge=1e-4 # what is left out at each end
+                 ) -> Schedule:
     "Lipman et al. 2022: a straight line from picture to noise."
     logit = lambda t: xp(t).log(t/(1 - t))
-    return Schedule(lambda t: -2*logit(xp(t).clip(t, edge, 1 - edge)), scale=lambda alpha, sigma: 1/(alpha + sigma))
+    log_snr = lambda t: -2*logit(xp(t).clip(t, edge, 1 - edge))
+    return Schedule(log_snr, scale=lambda alpha, sigma: 1/(alpha + sigma))
 
-# %% ../nbs/02_diffusion.ipynb #02-019
+# %% ../nbs/02_diffusion.ipynb #02-027
 schedules = {"linear": from_betas(linear_betas()),
              "cosine": from_betas(curve_betas(cosine_curve)),
              "sigmoid": from_betas(curve_betas(sigmoid_curve)),
@@ -141,13 +156,14 @@ schedules = {"linear": from_betas(linear_betas()),
              "zero_terminal": from_betas(rescale_zero_terminal_snr(linear_betas())),
              "log_linear": log_linear(), "edm": edm(), "flow": flow_matching()}
 
-# %% ../nbs/02_diffusion.ipynb #02-026
+# %% ../nbs/02_diffusion.ipynb #02-034
 def per_image(v, x): # `[B]`, `[B, H, W, C]` -> `[B, 1, 1, 1]`
     "Shape one number per image so that it multiplies the image."
-    check(np.shape(v) == np.shape(x)[:1], "t", f"shape {np.shape(v)} for pictures of shape {np.shape(x)}", "one time a picture, shape [B]")
+    check(np.shape(v) == np.shape(x)[:1], "t",
+          f"shape {np.shape(v)} for pictures of shape {np.shape(x)}", "one time a picture, shape [B]")
     return v.reshape(v.shape + (1,)*(x.ndim - 1))
 
-# %% ../nbs/02_diffusion.ipynb #02-027
+# %% ../nbs/02_diffusion.ipynb #02-035
 def add_noise(schedule:Schedule, # how much of each
             x_0, # `[B, H, W, C]` pictures in the range that the network sees
             t,   # `[B]` times in [0, 1]
@@ -155,78 +171,93 @@ def add_noise(schedule:Schedule, # how much of each
            ): # x_t, `[B, H, W, C]`
     "Add noise: x_t = alpha_t x_0 + sigma_t eps."
     alpha, sigma = (per_image(v, x_0) for v in schedule.curves(t))
-    check(np.shape(eps) == np.shape(x_0), "eps", f"shape {np.shape(eps)}", f"noise of the pictures' shape, {np.shape(x_0)}")
+    check(np.shape(eps) == np.shape(x_0), "eps", f"shape {np.shape(eps)}",
+          f"noise of the pictures' shape, {np.shape(x_0)}")
     return alpha*x_0 + sigma*eps
 
-# %% ../nbs/02_diffusion.ipynb #02-034
+# %% ../nbs/02_diffusion.ipynb #02-047
 predictions = { # name: (alpha, sigma, s) -> (a, b) of the prediction a x_0 + b eps
     "eps": lambda alpha, sigma, s: (0., 1.),
     "x0": lambda alpha, sigma, s: (1., 0.),
-    "v": lambda alpha, sigma, s: (-sigma/s / (s**2*alpha**2 + sigma**2)**.5, s*alpha / (s**2*alpha**2 + sigma**2)**.5),
+    "v": lambda alpha, sigma, s: (-sigma/s / (s**2*alpha**2 + sigma**2)**.5,
+                                  s*alpha / (s**2*alpha**2 + sigma**2)**.5),
     "flow": lambda alpha, sigma, s: (-1., 1.)}
 
-# %% ../nbs/02_diffusion.ipynb #02-035
+# %% ../nbs/02_diffusion.ipynb #02-048
 def convert(p,          # prediction, a x_0 + b eps
             x_t,        # alpha x_0 + sigma eps
-            alpha, sigma,
+            alpha,      # signal in x_t
+            sigma,      # noise in x_t
             row,        # a and b
-            to=(1., 0.) # those of the prediction wanted; as it stands, the picture
+            to=(1., 0.) # those of the prediction wanted; by default the picture
            ): # another prediction
-    "What one prediction says, in the words of another."
+    "Convert one prediction into another."
     (a, b), (c, d) = row, to
     return ((alpha*d - sigma*c)*p + (b*c - a*d)*x_t) / (alpha*b - sigma*a)
 
-# %% ../nbs/02_diffusion.ipynb #02-039
-weightings = { # name: (log-SNR, slope = (dx_0/dp)^2, s) -> weight of the prediction's squared error
-    "uniform": lambda log_snr, slope, s: jnp.ones_like(log_snr),
-    "min_snr": lambda log_snr, slope, s: slope*jnp.minimum(jnp.exp(log_snr), 5),
-    "edm": lambda log_snr, slope, s: slope*(jnp.exp(log_snr) + s**-2),
-    "snr_ratio": lambda log_snr, slope, s: jax.nn.sigmoid(log_snr/2)} # r/(1 + r)
+# %% ../nbs/02_diffusion.ipynb #02-055
+weightings = { # name: (log-SNR, g^2, s) -> weight of the prediction's squared error
+    "uniform": lambda log_snr, g2, s: jnp.ones_like(log_snr),
+    "min_snr": lambda log_snr, g2, s: g2*jnp.minimum(jnp.exp(log_snr), 5),
+    "edm": lambda log_snr, g2, s: g2*(jnp.exp(log_snr) + s**-2),
+    "snr_ratio": lambda log_snr, g2, s: jax.nn.sigmoid(log_snr/2)} # q/(1 + q)
 
-# %% ../nbs/02_diffusion.ipynb #02-040
-def weight(weighting, prediction, alpha, sigma, s):
-    "The weight of a prediction's squared error, where there is so much signal and noise."
+# %% ../nbs/02_diffusion.ipynb #02-056
+def weight(weighting:Callable,  # as in `weightings`
+           prediction:Callable, # as in `predictions`
+           alpha, # signal
+           sigma, # noise
+           s      # standard deviation of the pictures
+          ): # weight of the prediction's squared error
+    "How much an error of the prediction counts at this noise level."
     a, b = prediction(alpha, sigma, s)
     return weighting(2*jnp.log(alpha/sigma), (sigma/(alpha*b - sigma*a))**2, s)
 
-# %% ../nbs/02_diffusion.ipynb #02-045
+# %% ../nbs/02_diffusion.ipynb #02-061
 def lognormal_times(u,        # `[n]` in [0, 1]
                     progress, # how far training has come; not used
                     schedule, # gives the time of a noise level
-                    mean=-.8, std=1.2 # of log(sigma/alpha)
+                    mean=-.8, # of log(sigma/alpha)
+                    std=1.2   # of the same
                    ): # `[n]` times
     "log(sigma/alpha) is normal."
     u = jnp.clip(u, 1e-6, 1 - 1e-6)
     return schedule.time(-2*(mean + std*jax.scipy.special.ndtri(u)))
 
-# %% ../nbs/02_diffusion.ipynb #02-046
+# %% ../nbs/02_diffusion.ipynb #02-062
 def early_first_times(u,        # `[n]` in [0, 1]
                       progress, # how far training has come, 0 to 1
                       schedule  # gives the number of steps
                      ): # `[n]` times
     "Discrete steps, the early (clean) ones favoured, more so as training goes on."
-    weight = jnp.linspace(1, .1*(1 - progress), schedule.T)
-    cdf = jnp.cumsum(weight) / weight.sum()
+    share = jnp.linspace(1, .1*(1 - progress), schedule.T)
+    cdf = jnp.cumsum(share) / share.sum()
     return jnp.clip(jnp.searchsorted(cdf, u), 0, schedule.T - 1) / (schedule.T - 1)
 
-# %% ../nbs/02_diffusion.ipynb #02-047
+# %% ../nbs/02_diffusion.ipynb #02-063
 time_samplers = { # name: (u in [0, 1], progress, schedule) -> t
     "uniform": lambda u, progress, schedule: u,
     "logit_normal": lambda u, progress, schedule: jax.nn.sigmoid(jax.scipy.special.ndtri(u)),
     "lognormal": lognormal_times,
     "early_first": early_first_times}
 
-# %% ../nbs/02_diffusion.ipynb #02-049
+# %% ../nbs/02_diffusion.ipynb #02-065
 @checked
 def stratified_uniforms(key:RandomKey, # random key
-                  n:Count # how many
-                 ): # `[n]`
+                        n:Count        # how many
+                       ): # `[n]`
     "`n` uniform numbers, evenly apart, from a random first one."
     return (jax.random.uniform(key) + jnp.arange(n)/n) % 1
 
-# %% ../nbs/02_diffusion.ipynb #02-054
-Interval = Annotated[tuple, Rule("the lowest and the highest noise-to-signal ratio to guide at", lambda v: isinstance(v, (tuple, list)) and len(v) == 2 and rising(*v, 0, np.inf))]
+# %% ../nbs/02_diffusion.ipynb #02-070
+def _is_interval(v) -> bool:
+    "Are these two numbers from 0, the lower one first?"
+    return isinstance(v, (tuple, list)) and len(v) == 2 and rising(*v, 0, np.inf)
 
+_takes = "the lowest and the highest noise-to-signal ratio to guide at"
+Interval = Annotated[tuple, Rule(_takes, _is_interval)]
+
+# %% ../nbs/02_diffusion.ipynb #02-071
 @dataclass(frozen=True)
 class Process:
     "A diffusion process: how noise comes in, what the network predicts, and what the loss is."
@@ -237,28 +268,31 @@ class Process:
     sigma_data: float = .75 # standard deviation of the pictures, as the network sees them
 
     def __post_init__(self):
-        tables = dict(schedule=schedules, prediction=predictions, weighting=weightings, time_sampler=time_samplers)
+        tables = dict(schedule=schedules, prediction=predictions,
+                      weighting=weightings, time_sampler=time_samplers)
         for name, table in tables.items():
             object.__setattr__(self, name, choose(table, getattr(self, name), name))
-        check(number(self.sigma_data, 1e-12), "sigma_data", repr(self.sigma_data), "a number above 0")
+        s = self.sigma_data
+        check(number(s, 1e-12), "sigma_data", repr(s), "a number above 0")
         (alpha,), (sigma,) = self.schedule.curves(np.ones(1))
-        a, b = self.prediction(alpha, sigma, self.sigma_data)
-        check(abs(alpha*b - sigma*a) > 1e-6*np.hypot(alpha, sigma), "prediction", "one that tells only the noise",
-              "another where this schedule leaves nothing of the picture in the end: 'x0', 'v' or 'flow'")
+        a, b = self.prediction(alpha, sigma, s)
+        tells_picture = abs(alpha*b - sigma*a) > 1e-6*np.hypot(alpha, sigma)
+        check(tells_picture, "prediction", "one that tells only the noise", "another where this schedule"
+              " leaves nothing of the picture in the end: 'x0', 'v' or 'flow'")
 
     def at(self, t, x):
-        "alpha, sigma and the prediction's a and b at times `t`, shaped to multiply the pictures `x`."
+        "alpha, sigma and the prediction's a and b at times `t`, shaped to multiply pictures `x`."
         alpha, sigma = (per_image(v, x) for v in self.schedule.curves(t))
         return alpha, sigma, self.prediction(alpha, sigma, self.sigma_data)
 
-# %% ../nbs/02_diffusion.ipynb #02-055
+# %% ../nbs/02_diffusion.ipynb #02-072
 def predict(process:Process, # the choices
             model,  # (input, step, *label) -> prediction
             x_t,    # `[B, H, W, C]`
             t,      # `[B]` times in [0, 1]
             *label  # `[B]`, if the network takes labels
            ): # `[B, H, W, C]`
-    "What the network says: its input scaled to unit variance, its time in steps."
+    "What the network predicts; its input is scaled to unit variance, its time counted in steps."
     alpha, sigma, _ = process.at(t, x_t)
     return model(x_t/jnp.hypot(process.sigma_data*alpha, sigma), t*(process.schedule.T - 1), *label)
 
@@ -266,7 +300,7 @@ def denoise(process:Process, model, x_t, t, *label): # as in predict -> `[B, H, 
     "The network's estimate of the picture x_0 in `x_t`."
     return convert(predict(process, model, x_t, t, *label), x_t, *process.at(t, x_t))
 
-# %% ../nbs/02_diffusion.ipynb #02-057
+# %% ../nbs/02_diffusion.ipynb #02-074
 @checked
 def draw_noise(process:Process, # the distribution of times
                key:RandomKey,   # random key
@@ -275,10 +309,10 @@ def draw_noise(process:Process, # the distribution of times
               ) -> tuple: # `[B]` times in [0, 1], standard normal noise `[B, H, W, C]`
     "All that is random in a training step."
     k1, k2 = jax.random.split(key)
-    eps = jax.random.normal(k2, (x_0.size,)).reshape(x_0.shape) # drawn in one row, it compiles faster
+    eps = jax.random.normal(k2, (x_0.size,)).reshape(x_0.shape) # in one row it compiles faster
     return process.time_sampler(stratified_uniforms(k1, len(x_0)), progress, process.schedule), eps
 
-# %% ../nbs/02_diffusion.ipynb #02-059
+# %% ../nbs/02_diffusion.ipynb #02-075
 def loss(process:Process, # the choices
          model,           # (input, step, *label) -> prediction
          x_0,             # `[B, H, W, C]` in the range that the network sees
@@ -293,6 +327,8 @@ def loss(process:Process, # the choices
         p = predict(process, model, x_t, t, *label)
         return p.mean(), p
     x_t = add_noise(process.schedule, x_0, t, eps)
-    slope, p = jax.grad(mean_and_all, has_aux=True)(x_t) if gradient_penalty else (0., mean_and_all(x_t)[1])
-    error = weight(process.weighting, process.prediction, alpha, sigma, process.sigma_data) * (p - (a*x_0 + b*eps))**2
-    return error.mean() + gradient_penalty*jnp.mean(slope**2)
+    if gradient_penalty: gradient, p = jax.grad(mean_and_all, has_aux=True)(x_t)
+    else: gradient, p = 0., mean_and_all(x_t)[1]
+    w = weight(process.weighting, process.prediction, alpha, sigma, process.sigma_data)
+    error = w * (p - (a*x_0 + b*eps))**2
+    return error.mean() + gradient_penalty*jnp.mean(gradient**2)

@@ -13,8 +13,9 @@ import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
 from .data import to_range
-from .diffusion import Schedule, denoise
-from .engine.arguments import Count, RandomKey, Seed, as_images, at_least, check, checked, rising, whole
+from .diffusion import Schedule, denoise, xp
+from .engine.arguments import Count, RandomKey, Seed, at_least
+from .engine.arguments import as_images, check, checked, rising, whole
 from .engine.devices import map_batches
 from .sampling import NoiseLevel, noise_for, points
 from .training import Run
@@ -22,13 +23,14 @@ from .training import Run
 # %% ../nbs/08_likelihood.ipynb #08-012
 @checked
 def dequantise(key:RandomKey, # random key
-               images,       # `[N, H, W, C]` in [0, 1], on `levels` even grey levels
+               images,        # `[N, H, W, C]` in [0, 1], on `levels` even grey levels
                levels:at_least(2)=17 # number of grey levels
               ): # `[N, H, W, C]`, half a bin beyond [0, 1] at most
     "Put every pixel at random in the bin around its grey level."
     x = as_images(images)
     off = np.abs(x*(levels - 1) - np.rint(x*(levels - 1))).max()
-    check(off < 1e-3, "images", "pixels between the grey levels", f"multiples of 1/{levels - 1}; `levels` says how many levels there are")
+    check(off < 1e-3, "images", "pixels between the grey levels",
+          f"multiples of 1/{levels - 1}; `levels` says how many levels there are")
     return x + (jax.random.uniform(key, x.shape) - .5)/(levels - 1)
 
 # %% ../nbs/08_likelihood.ipynb #08-017
@@ -39,48 +41,55 @@ def rising_points(schedule:Schedule, # gives the times
                  ) -> NoiseLevel: # of arrays `[n]`
     "Points of rising noise, even in log(sigma/alpha)."
     check(whole(n, 2), "n", repr(n), "a whole number from 2")
-    check(rising(low, high, 1e-12) and low < high, "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
+    check(rising(low, high, 1e-12) and low < high, "low, high", f"{low!r}, {high!r}",
+          "numbers with 0 < low < high")
     falling = points(schedule, schedule.time(-2*np.linspace(np.log(high), np.log(low), n)))
     return NoiseLevel(*(v[-2::-1] for v in falling)) # without the clean picture
 
 # %% ../nbs/08_likelihood.ipynb #08-018
 def squared(x): # [B, H, W, C]
     "The sum of a picture's squared pixels."
-    return jnp.square(x).reshape(len(x), -1).sum(1) # [B]
+    return xp(x).square(x).reshape(len(x), -1).sum(1) # [B]
 
-def log_density(y2,         # `[B]` squared length of y_T, or its mean
-                c,          # `[n, B]` undecided pixels at each point
-                at:NoiseLevel,   # `[n]` points of rising noise
-                sigma_data, # standard deviation of the pictures
-                D:int       # pixels in a picture
+def log_density(y2,            # `[B]` squared length of y_T, or its mean
+                c,             # `[n, B]` undecided pixels at each point
+                at:NoiseLevel, # `[n]` points of rising noise
+                sigma_data,    # standard deviation of the pictures
+                D:int          # pixels in a picture
                ): # `[B]`, in nats
-    "The normal density at the highest noise, and a nat for each decided pixel and factor e of noise."
+    "The normal density at the highest noise; plus a nat for each decided pixel and factor e of noise."
     r = at.sigma/at.alpha
     N2 = r[-1]**2 + sigma_data**2
-    decided = jnp.trapezoid(D - c, jnp.log(r), axis=0)
-    return -D/2*jnp.log(2*np.pi*N2) - y2/(2*N2) + decided
+    decided = xp(c).trapezoid(D - c, xp(c).log(r), axis=0)
+    return -D/2*xp(c).log(2*np.pi*N2) - y2/(2*N2) + decided
 
 # %% ../nbs/08_likelihood.ipynb #08-020
 def elbo(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
-          x,                # `[B, H, W, C]` pictures, continuous
-          at:NoiseLevel,         # `[n]` points of rising noise
-          keys,             # `[B]` random keys, one per picture
-          sigma_data=.75,   # standard deviation of the pictures
-          path:bool=False   # return the undecided pixels, too
-         ): # `[B]` nats; with path also `[n, B]`
+         x,                # `[B, H, W, C]` pictures, continuous
+         at:NoiseLevel,    # `[n]` points of rising noise
+         keys,             # `[B]` random keys, one per picture
+         sigma_data=.75,   # standard deviation of the pictures
+         path:bool=False   # return the undecided pixels, too
+        ): # `[B]` nats; with path also `[n, B]`
     "A lower bound of log p(x), from the denoiser's error."
-    def undecided(point):
+    def error(point):
         i, t = point
         x_t = t.alpha*x + t.sigma*noise_for(keys, i, x.shape)
         return squared(x - denoise(x_t, t))*(t.alpha/t.sigma)**2
-    c = jax.lax.map(undecided, (jnp.arange(len(at.t)), at)) # [n, B]
+    c = jax.lax.map(error, (jnp.arange(len(at.t)), at)) # [n, B]
     D, r_T = x[0].size, at.sigma[-1]/at.alpha[-1]
     nats = log_density(squared(x) + D*r_T**2, c, at, sigma_data, D)
     return (nats, c) if path else nats
 
 # %% ../nbs/08_likelihood.ipynb #08-022
-def ode_step(denoise, y, keys, i, t:NoiseLevel, s:NoiseLevel):
-    "From `t` to `s` of more noise, by Heun's method; and the undecided pixels at `t`."
+def ode_step(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
+             y,                # `[B, H, W, C]` picture with noise, y = x_t/alpha
+             keys,             # `[B]` random keys, one per picture
+             i,                # number of the step
+             t:NoiseLevel,     # where `y` is
+             s:NoiseLevel      # where to go, of more noise
+            ): # y at `s`; `[B]` undecided pixels at `t`
+    "One step into the noise, by Heun's method."
     r_t, r_s = t.sigma/t.alpha, s.sigma/s.alpha
     x_0, pull = jax.vjp(lambda y: denoise(t.alpha*y, t), y)
     v = jnp.sign(noise_for(keys, i, y.shape))
@@ -92,43 +101,47 @@ def ode_step(denoise, y, keys, i, t:NoiseLevel, s:NoiseLevel):
 
 # %% ../nbs/08_likelihood.ipynb #08-023
 def ode_log_likelihood(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
-         x,                # `[B, H, W, C]` pictures, continuous
-         at:NoiseLevel,         # `[n]` points of rising noise
-         keys,             # `[B]` random keys, one per picture
-         sigma_data=.75,   # standard deviation of the pictures
-         path:bool=False   # return the undecided pixels, too
-        ): # `[B]` nats; with path also `[n, B]`
+                       x,                # `[B, H, W, C]` pictures, continuous
+                       at:NoiseLevel,    # `[n]` points of rising noise
+                       keys,             # `[B]` random keys, one per picture
+                       sigma_data=.75,   # standard deviation of the pictures
+                       path:bool=False   # return the undecided pixels, too
+                      ): # `[B]` nats; with path also `[n, B]`
     "log p(x) by the probability-flow ODE, started at the first point as if `x` had its noise."
-    after = NoiseLevel(*(jnp.append(v[1:], v[-1]) for v in at)) # from the last point to itself: only c is wanted
+    # each point with the next; the last with itself, where only c is wanted
+    after = NoiseLevel(*(jnp.append(v[1:], v[-1]) for v in at))
     step = lambda y, point: ode_step(denoise, y, keys, *point)
     y_T, c = jax.lax.scan(step, x, (jnp.arange(len(at.t)), at, after))
     nats = log_density(squared(y_T), c, at, sigma_data, x[0].size)
     return (nats, c) if path else nats
 
-# %% ../nbs/08_likelihood.ipynb #08-030
+# %% ../nbs/08_likelihood.ipynb #08-031
 @partial(jax.jit, static_argnames=("graph", "process"))
 def elbo_and_ode(state, at, key, i, x, label, *, graph, process):
     "Bound and flow of pictures number `i`, with their paths, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
-    model, label = nnx.merge(graph, state), () if label is None else (label,)
+    model = nnx.merge(graph, state)
+    label = () if label is None else (label,)
     estimate = lambda x, t: denoise(process, model, x, jnp.full(len(x), t.t), *label)
-    return [f(estimate, x, at, keys, process.sigma_data, path=True) for f in (elbo, ode_log_likelihood)]
+    return [f(estimate, x, at, keys, process.sigma_data, path=True)
+            for f in (elbo, ode_log_likelihood)]
 
-# %% ../nbs/08_likelihood.ipynb #08-031
+# %% ../nbs/08_likelihood.ipynb #08-032
 @patch
 def undecided(self:Run,
-              x,              # `[n, H, W, C]` continuous pictures, in the network's range
-              labels,         # `[n]` labels, or None
-              at:NoiseLevel,       # `[m]` points of rising noise
-              key,            # of everything random
+              x,                # `[n, H, W, C]` continuous pictures, in the network's range
+              labels,           # `[n]` labels, or None
+              at:NoiseLevel,    # `[m]` points of rising noise
+              key,              # of everything random
               batch_size:int=64 # pictures at a time
              ) -> list: # of bound and flow, each: `[n]` nats and `[m, n]` undecided pixels
     "Bound and flow of each picture, batch by batch."
     graph, state = nnx.split(self.model)
-    parts = map_batches(partial(elbo_and_ode, graph=graph, process=self.recipe.process), (state, at, key), (x, labels), batch_size)
+    program = partial(elbo_and_ode, graph=graph, process=self.recipe.process)
+    parts = map_batches(program, (state, at, key), (x, labels), batch_size)
     return jax.tree.map(lambda *part: np.concatenate(part, -1)[..., :len(x)], *parts)
 
-# %% ../nbs/08_likelihood.ipynb #08-032
+# %% ../nbs/08_likelihood.ipynb #08-033
 def summary(nats,  # `[n]` log p(x) of each picture
             D:int, # pixels in a picture
             width  # of a grey level's bin, as the network sees it
@@ -137,29 +150,40 @@ def summary(nats,  # `[n]` log p(x) of each picture
     bits = -np.asarray(nats, np.float64)/(D*np.log(2)) - np.log2(width)
     return float(bits.mean()), float(bits.std(ddof=1)/np.sqrt(len(bits)))
 
-# %% ../nbs/08_likelihood.ipynb #08-033
+# %% ../nbs/08_likelihood.ipynb #08-034
+def _continuous(run, images, labels, levels, key):
+    "Checked pictures of a run's shape, dequantised, in its network's range."
+    images = as_images(images)
+    shape, (lo, hi) = tuple(run.info["shape"]), run.recipe.pixel_range
+    check(images.shape[1:] == shape and len(images) > 1, "images", f"shape {images.shape}",
+          f"[n, {', '.join(map(str, shape))}] with n from 2")
+    check(labels is not None or run.classes is None, "labels", "None",
+          "a label for each picture, for this network knows labels")
+    return np.asarray(to_range(dequantise(key, images, levels), lo, hi))
+
+# %% ../nbs/08_likelihood.ipynb #08-035
 @patch
 @checked
 def bits_per_dim(self:Run,
-                 images=None,       # `[n, H, W, C]` in [0, 1], on even grey levels; None: the held-out ones
-                 labels=None,       # `[n]` their labels
+                 images=None, # `[n, H, W, C]` in [0, 1], on grey levels; None: the held-out ones
+                 labels=None, # `[n]` their labels
                  *,
-                 levels:at_least(2)=17, # number of grey levels
-                 stops:at_least(2)=64, # noise levels that are looked at
-                 low:float=.03,     # the lowest of them, sigma/alpha
-                 high:float=80.,    # the highest
-                 seed:Seed=0,       # of everything random
-                 batch_size:Count=64 # pictures at a time
-                ) -> dict: # bound, `bound_error`, flow, `flow_error`, `n`
+                 levels:at_least(2)=17,  # number of grey levels
+                 stops:at_least(2)=64,   # noise levels that are looked at
+                 low:float=.03,          # the lowest of them, sigma/alpha
+                 high:float=80.,         # the highest
+                 seed:Seed=0,            # of everything random
+                 batch_size:Count=64     # pictures at a time
+                ) -> dict: # `bound`, `bound_error`, `flow`, `flow_error`, `n`
     "Bits per dimension by the bound and by the flow, and their standard errors."
     if images is None: images, labels = self.held_out
-    images = as_images(images)
-    shape, (lo, hi), n = tuple(self.info["shape"]), self.recipe.pixel_range, len(images)
-    check(np.shape(images)[1:] == shape and n > 1, "images", f"shape {np.shape(images)}", f"[n, {', '.join(map(str, shape))}] with n from 2")
-    check(labels is not None or self.classes is None, "labels", "None", "a label for each picture, for this network knows labels")
     k1, k2 = jax.random.split(jax.random.key(seed))
-    x = np.asarray(to_range(dequantise(k1, images, levels), lo, hi))
-    at = rising_points(self.recipe.process.schedule, stops, low, high)
-    (b, _), (f, _) = self.undecided(x, self.labels_for(n, labels, seed), at, k2, min(n, batch_size))
-    scores = [summary(nats, x[0].size, (hi - lo)/(levels - 1)) for nats in (b, f)]
-    return dict(zip(("bound", "bound_error", "flow", "flow_error"), sum(scores, ())), n=n)
+    x = _continuous(self, images, labels, levels, k1)
+    at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)
+    labels = self.labels_for(n, labels, seed)
+    (bound_nats, _), (flow_nats, _) = self.undecided(x, labels, at, k2, min(n, batch_size))
+    lo, hi = self.recipe.pixel_range
+    width = (hi - lo)/(levels - 1)
+    bound, bound_error = summary(bound_nats, x[0].size, width)
+    flow, flow_error = summary(flow_nats, x[0].size, width)
+    return dict(bound=bound, bound_error=bound_error, flow=flow, flow_error=flow_error, n=n)

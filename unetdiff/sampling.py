@@ -17,26 +17,29 @@ from fastcore.meta import delegates
 from flax import nnx
 from .data import from_range, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
-from .engine.arguments import Count, NonNegative, Number, Seed, Switch, as_array, as_images, as_mask, check, checked, choose, number, rising
+from .engine.arguments import (Count, NonNegative, Number, Seed, Switch, as_array, as_images,
+                                       as_mask, check, checked, choose, number, rising)
 from .engine.devices import map_batches
 from .training import Run
 
 # %% ../nbs/04_sampling.ipynb #04-009
 class NoiseLevel(NamedTuple):
-    "A time, with how much signal and noise there is."
-    t: jax.Array
-    alpha: jax.Array
-    sigma: jax.Array
+    "A time of the schedule, and how much picture and noise there is then."
+    t: jax.Array     # time in [0, 1]: 1 is the most noise
+    alpha: jax.Array # factor of the picture, in [0, 1]
+    sigma: jax.Array # factor of the noise, 0 in the clean picture
 
 # %% ../nbs/04_sampling.ipynb #04-011
 @checked
 def ratio_times(schedule:Schedule,  # gives the times
                 n:Count,            # number of times
-                high:float=40., low:float=.03, # sigma/alpha at first and at last; no more than the schedule has
+                high:float=40.,     # sigma/alpha at first; no more than the schedule has
+                low:float=.03,      # sigma/alpha at last; no less than the schedule has
                 curve:Callable=edm_sigma # (u from 0 to 1, low, high) -> sigma/alpha
                ): # `[n]` falling times
     "`n` times at which sigma/alpha follows a curve."
-    check(rising(low, high, 1e-12), "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
+    ok = rising(low, high, 1e-12)
+    check(ok, "low, high", f"{low!r}, {high!r}", "numbers with 0 < low < high")
     low, high = np.clip((low, high), *np.exp(-schedule.log_snr(np.array([0., 1.]))/2))
     return schedule.time(-2*np.log(curve(np.linspace(1, 0, n), low, high)))
 
@@ -48,42 +51,58 @@ spacings = { # name: (schedule, n) -> n falling times
 
 # %% ../nbs/04_sampling.ipynb #04-012
 def points(schedule:Schedule, # gives alpha and sigma
-           t                  # `[n]` falling times
-          ) -> NoiseLevel: # of arrays `[n + 1]`; the last point is the clean picture
-    "The points at those times, and the clean picture."
+           t                  # `[n]` falling times in [0, 1]
+          ) -> NoiseLevel: # of arrays `[n + 1]`; the last level is the clean picture
+    "The noise levels at those times, and the clean picture."
     t = as_array(t, "t", 1).astype(np.float64)
-    exact = np.append(t, 0), np.append(schedule.alpha(t), 1.), np.append(schedule.sigma(t), 0.)
-    return NoiseLevel(*map(jnp.asarray, exact))
+    alpha = np.append(schedule.alpha(t), 1.)
+    sigma = np.append(schedule.sigma(t), 0.)
+    return NoiseLevel(*map(jnp.asarray, (np.append(t, 0), alpha, sigma)))
 
 # %% ../nbs/04_sampling.ipynb #04-017
-def ddim(denoise, x, t:NoiseLevel, s:NoiseLevel, memory, z, eta:float=0., large:bool=False):
-    "Keep the estimated picture, renew a part of the estimated noise, mix them anew."
+def ddim(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
+         x,                # `[B, H, W, C]` at level t
+         t:NoiseLevel,     # where x is
+         s:NoiseLevel,     # where to go, with less noise
+         previous,         # what the rule returned for itself at the step before
+         z,                # standard normal noise, shaped as x
+         eta:float=0.,     # 0: no fresh noise; 1: as much as DDPM
+         large:bool=False  # Ho et al.'s larger fresh noise
+        ): # x at level s, and what the next step gets as `previous`
+    "Keep the estimated picture, draw a part of the noise anew, and mix them again."
     x_0 = denoise(x, t)
     eps = (x - t.alpha*x_0)/t.sigma
     fresh = 1 - (t.alpha*s.sigma/(s.alpha*t.sigma))**2
     spread = jnp.where(s.sigma > 0, t.sigma, 0) if large else s.sigma
-    return s.alpha*x_0 + s.sigma*jnp.sqrt(1 - eta**2*fresh)*eps + eta*spread*jnp.sqrt(fresh)*z, memory
+    kept = s.sigma*jnp.sqrt(1 - eta**2*fresh)*eps
+    return s.alpha*x_0 + kept + eta*spread*jnp.sqrt(fresh)*z, previous
 
 # %% ../nbs/04_sampling.ipynb #04-019
-def heun(denoise, x, t:NoiseLevel, s:NoiseLevel, memory, z):
+def heun(denoise, x, t:NoiseLevel, s:NoiseLevel, previous, z):
     "Euler's step, done again with the mean of the slopes at both its ends."
     noise_in = lambda x, p: (x - p.alpha*denoise(x, p))/p.sigma
     move = lambda slope: s.alpha*(x/t.alpha + (s.sigma/s.alpha - t.sigma/t.alpha)*slope)
     eps = noise_in(x, t)
     again = lambda: move((eps + noise_in(move(eps), s))/2)
-    return jax.lax.cond(s.sigma > 0, again, lambda: move(eps)), memory
+    return jax.lax.cond(s.sigma > 0, again, lambda: move(eps)), previous
 
 # %% ../nbs/04_sampling.ipynb #04-021
-def dpmpp_2m(denoise, x, t:NoiseLevel, s:NoiseLevel, memory, z):
+def dpmpp_2m(denoise, x, t:NoiseLevel, s:NoiseLevel, previous, z):
     "Extrapolate from this estimate and the one before."
-    x_0, (before, h_before) = denoise(x, t), memory
+    x_0, (before, h_before) = denoise(x, t), previous
     h = jnp.log(s.alpha/t.alpha) - jnp.log(s.sigma/t.sigma)
     w = jnp.where(jnp.isfinite(h) & (h_before > 0), h/(2*h_before), 0)
-    return s.sigma/t.sigma*x - s.alpha*jnp.expm1(-h)*(x_0 + w*(x_0 - before)), (x_0, h)
+    D = x_0 + w*(x_0 - before)
+    return s.sigma/t.sigma*x - s.alpha*jnp.expm1(-h)*D, (x_0, h)
 
 # %% ../nbs/04_sampling.ipynb #04-022
-samplers = {"ddim": ddim, "euler": ddim, "ddpm": partial(ddim, eta=1.), "ddpm_large": partial(ddim, eta=1., large=True),
-            "heun": heun, "dpmpp_2m": dpmpp_2m}
+samplers = { # name: rule
+    "ddim": ddim,
+    "euler": ddim,
+    "ddpm": partial(ddim, eta=1.),
+    "ddpm_large": partial(ddim, eta=1., large=True),
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m}
 
 # %% ../nbs/04_sampling.ipynb #04-025
 def noise_for(keys, i:int, shape): # `[B]` keys, number of the step, `[B, H, W, C]`
@@ -92,77 +111,88 @@ def noise_for(keys, i:int, shape): # `[B]` keys, number of the step, `[B, H, W, 
     return jax.vmap(draw)(keys).reshape(shape)
 
 # %% ../nbs/04_sampling.ipynb #04-026
-def sampler_step(rule, denoise, x, t:NoiseLevel, s:NoiseLevel, memory, z):
+def sampler_step(rule:Callable, denoise:Callable, x, t:NoiseLevel, s:NoiseLevel, previous, z):
     "One step: by the rule to less noise, or by adding noise to more."
     k = s.alpha/t.alpha
-    down = lambda: rule(denoise, x, t, s, memory, z)
-    up = lambda: (k*x + jnp.sqrt(s.sigma**2 - (k*t.sigma)**2)*z, jax.tree.map(jnp.zeros_like, memory))
+    def down():
+        return rule(denoise, x, t, s, previous, z)
+    def up():
+        missing = jnp.sqrt(s.sigma**2 - (k*t.sigma)**2)
+        return k*x + missing*z, jax.tree.map(jnp.zeros_like, previous)
     return jax.lax.cond(s.sigma > k*t.sigma, up, down)
 
 # %% ../nbs/04_sampling.ipynb #04-027
 def sample_loop(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
-                x,                # `[B, H, W, C]` at the first point
-                at:NoiseLevel,         # `[n + 1]` points, the last one clean
+                x,                # `[B, H, W, C]` at the first noise level
+                at:NoiseLevel,    # of arrays `[n + 1]`, the last level clean
                 keys,             # `[B]` random keys, one per picture
                 rule:Callable,    # as in samplers
-                path:bool=False   # return x at each point
+                path:bool=False   # return x at each noise level
                ): # `[B, H, W, C]`, or `[n + 1, B, H, W, C]`
-    "From the first point to the clean picture, as one scan."
-    def step(carry, point):
-        i, t, s = point
-        x, memory = sampler_step(rule, denoise, carry[0], t, s, carry[1], noise_for(keys, i, carry[0].shape))
-        return (x, memory), x if path else None
+    "From the first noise level to the clean picture, as one scan."
+    def step(carry, level):
+        (x, previous), (i, t, s) = carry, level
+        z = noise_for(keys, i, x.shape)
+        x, previous = sampler_step(rule, denoise, x, t, s, previous, z)
+        return (x, previous), x if path else None
     start = x, (jnp.zeros_like(x), jnp.zeros((), x.dtype))
     here, there = NoiseLevel(*(v[:-1] for v in at)), NoiseLevel(*(v[1:] for v in at))
     (end, _), steps = jax.lax.scan(step, start, (jnp.arange(len(at.t) - 1), here, there))
     return jnp.concatenate([x[None], steps]) if path else end
 
-# %% ../nbs/04_sampling.ipynb #04-035
+# %% ../nbs/04_sampling.ipynb #04-037
 @checked
 def churned(spacing,         # a name in spacings, or a function like those
-            gamma:NonNegative=.1, # the share by which noise is raised; Karras et al.: at most sqrt(2) - 1
-            low:float=.05, high:float=50. # only between these sigma/alpha
+            gamma:NonNegative=.1, # share by which noise is raised; Karras et al.: up to .41
+            low:float=.05,   # lowest sigma/alpha at which to go back up
+            high:float=50.   # highest sigma/alpha at which to do so
            ) -> Callable:    # a spacing
     "The same spacing, but up a little before each step."
-    check(rising(low, high, 0, np.inf), "low, high", f"{low!r}, {high!r}", "numbers from 0, the lower one first")
+    ok = rising(low, high, 0, np.inf)
+    check(ok, "low, high", f"{low!r}, {high!r}", "numbers from 0, the lower one first")
     space = choose(spacings, spacing, "spacing")
     def times(schedule, n):
         t = space(schedule, n)
         ratio = np.exp(-schedule.log_snr(t)/2)
         higher = np.minimum(schedule.time(-2*np.log(ratio*(1 + gamma))), 1)
-        return np.stack([t, higher], 1)[np.stack([t == t, (low <= ratio) & (ratio <= high) & (gamma > 0) & (higher > t)], 1)]
+        is_raised = (low <= ratio) & (ratio <= high) & (gamma > 0) & (higher > t)
+        walk = []
+        for now, up, raised in zip(t, higher, is_raised):
+            walk.append(now)
+            if raised: walk.append(up)
+        return np.array(walk)
     return times
 
-# %% ../nbs/04_sampling.ipynb #04-036
-#| hide
-#| export
-
-
-# %% ../nbs/04_sampling.ipynb #04-041
+# %% ../nbs/04_sampling.ipynb #04-042
 def guided_denoiser(process:Process, # what the network predicts
-             model,           # (x_t, step, label) -> prediction
-             classes:int|None, # number of labels
-             label,           # `[B]` labels, None if the model takes none
-             guidance=1.,     # how far the label's effect is exaggerated
-             interval=(0, np.inf) # lowest and highest sigma/alpha at which to do so
-            ) -> Callable: # (x, t: NoiseLevel) -> estimate of the clean picture
+                    model,           # (x_t, step, label) -> prediction
+                    classes:int|None, # number of labels
+                    label,           # `[B]` labels, None if the model takes none
+                    guidance=1.,     # how far the label's effect is exaggerated
+                    interval=(0, np.inf) # lowest and highest sigma/alpha at which to do so
+                   ) -> Callable: # (x, t: NoiseLevel) -> estimate of the clean picture
     "The network as samplers call it, with its label and guidance."
     def estimate(x, t):
-        ask = lambda *label: denoise(process, model, x, jnp.full(len(x), t.t), *label)
-        if label is None: return ask()
-        questions = evaluations_at(t, guidance, interval)
-        w = jnp.where(questions == 2, guidance, 1.)
-        with_label = lambda i, x_0: x_0 + jnp.where(i == 0, w, 1 - w)*ask(jnp.where(i == 0, label, classes))
-        return jax.lax.fori_loop(0, questions, with_label, jnp.zeros_like(x))
+        call = lambda *label: denoise(process, model, x, jnp.full(len(x), t.t), *label)
+        if label is None: return call()
+        calls = evaluations_at(t, guidance, interval)
+        w = jnp.where(calls == 2, guidance, 1.)
+        def add(i, x_0): # first with the label, then perhaps without
+            return x_0 + jnp.where(i == 0, w, 1 - w)*call(jnp.where(i == 0, label, classes))
+        return jax.lax.fori_loop(0, calls, add, jnp.zeros_like(x))
     return estimate
 
 def evaluations_at(t:NoiseLevel, guidance, interval):
-    "How many questions guidance takes there: with the label, and perhaps without."
+    "How often the network is called at that noise level: with the label, and perhaps without."
     inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
     return 1 + (inside & (guidance != 1))
 
-# %% ../nbs/04_sampling.ipynb #04-043
-def dynamic(x_0, lo, hi, share=.995):
+# %% ../nbs/04_sampling.ipynb #04-044
+def dynamic(x_0, # estimates, `[B, H, W, C]`
+            lo,  # black
+            hi,  # white
+            share=.995 # of the pixels that have to be in range, in (0, 1]
+           ): # shaped as x_0
     "Shrink each picture until that share of its pixels is in range, cut the rest."
     check(number(share, 0) and 0 < share <= 1, "share", repr(share), "a number above 0, up to 1")
     middle, half = (lo + hi)/2, (hi - lo)/2
@@ -170,29 +200,34 @@ def dynamic(x_0, lo, hi, share=.995):
     reach = jnp.maximum(1, jnp.quantile(jnp.abs(y), float(share), axis=(1, 2, 3), keepdims=True))
     return middle + half*jnp.clip(y, -reach, reach)/reach
 
-thresholdings = {"none": lambda x_0, lo, hi: x_0, "clip": jnp.clip, "dynamic": dynamic} # name: (x_0, black, white) -> x_0
+thresholdings = { # name: (x_0, black, white) -> x_0
+    "none": lambda x_0, lo, hi: x_0,
+    "clip": jnp.clip,
+    "dynamic": dynamic}
 
-# %% ../nbs/04_sampling.ipynb #04-047
+# %% ../nbs/04_sampling.ipynb #04-048
 @partial(jax.jit, static_argnames=("graph", "recipe", "rule", "thresholding", "classes", "path"))
-def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known, *, graph, recipe, rule, thresholding, classes, path):
-    "Pictures number `i`, from `alpha x_0 + noise z` at the first point to the clean picture, as one program."
+def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known,
+                 *, graph, recipe, rule, thresholding, classes, path):
+    "Pictures number `i`, from `alpha x_0 + noise z` at the first noise level, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     if z is None: z = noise_for(keys, 2**20, x_0.shape)
-    guess = guided_denoiser(recipe.process, nnx.merge(graph, state), classes, label, guidance, interval)
+    model = nnx.merge(graph, state)
+    guess = guided_denoiser(recipe.process, model, classes, label, guidance, interval)
     def estimate(x, t):
         e = thresholding(guess(x, t), *recipe.pixel_range)
         return e if known is None else jnp.where(known, x_0, e)
     x = sample_loop(estimate, at.alpha[0]*x_0 + noise*z, at, keys, rule, path)
     return from_range(x, *recipe.pixel_range)
 
-# %% ../nbs/04_sampling.ipynb #04-049
+# %% ../nbs/04_sampling.ipynb #04-050
 class Plan(NamedTuple):
-    "How to walk: by which rule, over which points, with how much guidance and where, and what is done to estimates out of range."
-    rule: Callable
-    at: NoiseLevel
-    guidance: float
-    interval: tuple
-    thresholding: Callable
+    "How to walk."
+    rule: Callable         # as in samplers
+    at: NoiseLevel         # of arrays `[n + 1]`: where to stop
+    guidance: float        # how far the label's effect is exaggerated
+    interval: tuple        # lowest and highest sigma/alpha at which to do so
+    thresholding: Callable # what is done to estimates out of range
 
 @patch
 @checked
@@ -200,62 +235,76 @@ def plan(self:Run,
          steps:Count=None,                # solver steps; None, here and below: the recipe's
          sampler:str|Callable|None=None,  # a name in samplers, or a rule
          spacing:str|Callable|None=None,  # a name in spacings, or a function like those
-         guidance:Number=None,            # 1: the label's plain effect; above: exaggerated, at twice the cost
-         interval:Interval=None,          # lowest and highest sigma/alpha that are guided; everywhere: (0, inf)
+         guidance:Number=None,            # 1: the label's plain effect; above: exaggerated, twice the cost
+         interval:Interval=None,          # lowest and highest sigma/alpha guided; everywhere: (0, inf)
          thresholding:str|Callable|None=None,    # a name in thresholdings, or a function like those
-         start:float|None=None            # sigma/alpha at the first point; None: the spacing's
+         start:float|None=None            # sigma/alpha at the first level; None: the spacing's
         ) -> Plan: # checked, ready to walk
     "Check what was asked for, and fill in the rest from the recipe."
-    r = self.recipe
-    given = dict(sample_steps=steps, interval=interval, spacing=spacing, sampler=sampler, thresholding=thresholding)
-    steps, interval, spacing, sampler, thresholding = (getattr(r, name) if v is None else v for name, v in given.items())
-    if guidance is None: guidance = 1. if self.classes is None else r.guidance
-    check(guidance == 1 or self.classes is not None, "guidance", guidance, "1, for this network knows no labels")
-    t = choose(spacings, spacing, "spacing")(r.process.schedule, steps)
-    return Plan(choose(samplers, sampler, "sampler"), points(r.process.schedule, start_at(start, t, r.process.schedule)),
-                float(guidance), tuple(map(float, interval)), choose(thresholdings, thresholding, "thresholding"))
+    given = dict(sample_steps=steps, sampler=sampler, spacing=spacing, guidance=guidance,
+                 interval=interval, thresholding=thresholding)
+    if self.classes is None and guidance is None: given["guidance"] = 1.
+    r = vars(self.recipe) | {name: v for name, v in given.items() if v is not None}
+    takes = "1, for this network knows no labels"
+    check(r["guidance"] == 1 or self.classes is not None, "guidance", guidance, takes)
+    schedule = self.recipe.process.schedule
+    t = choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"])
+    rule = choose(samplers, r["sampler"], "sampler")
+    at = points(schedule, start_at(start, t, schedule))
+    cut = choose(thresholdings, r["thresholding"], "thresholding")
+    return Plan(rule, at, float(r["guidance"]), tuple(map(float, r["interval"])), cut)
 
-# %% ../nbs/04_sampling.ipynb #04-050
+# %% ../nbs/04_sampling.ipynb #04-051
 def start_at(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
     "The same times, squeezed to start at this noise-to-signal ratio."
     if start is None: return t
     end = t.min() # with a churned spacing, not the last
     low, last, high = np.exp(-schedule.log_snr(np.array([0., end, 1.]))/2)
     ok = number(start) and (low if end == t[0] else last) < start <= high*(1 + 1e-6)
-    check(ok, "start", repr(start), f"a noise-to-signal ratio above the last point's, {last:.3g}, and up to the schedule's, {high:.3g}")
-    return np.interp(t, [end, t[0]], [end, schedule.time(np.array([-2*np.log(start)]))[0]])
+    takes = (f"a noise-to-signal ratio above the last level's, {last:.3g}, "
+             f"and up to the schedule's, {high:.3g}")
+    check(ok, "start", repr(start), takes)
+    first = schedule.time(np.array([-2*np.log(start)]))[0]
+    return np.interp(t, [end, t[0]], [end, first])
 
-# %% ../nbs/04_sampling.ipynb #e591599d
+# %% ../nbs/04_sampling.ipynb #04-053
 @patch
 @checked
 def labels_for(self:Run,
-               n:Count, # number of pictures
-               label,   # None, an int or `[n]` ints
+               n:Count,  # number of pictures
+               label,    # None, an int or `[n]` ints
                seed:Seed # of the labels where None is given
-              ): # int32 `[n]`, or None
-    "`n` checked labels; drawn as often as in training if `label` is None; None if the network takes none."
-    if self.classes is None: return check(label is None, "label", repr(label), "None, for this network knows no labels")
+              ): # int32 `[n]`, or None where the network takes none
+    "`n` checked labels; drawn as often as in training if `label` is None."
+    if self.classes is None:
+        check(label is None, "label", repr(label), "None, for this network knows no labels")
+        return None
     if label is None:
         share = np.cumsum(self.info["label_counts"])/sum(self.info["label_counts"])
         return np.searchsorted(share, np.random.default_rng(seed).random(n)).astype(np.int32)
     y = as_array(label, "label", finite=False)
-    ok = y.dtype.kind in "iu" and y.shape in ((), (n,)) and (y >= 0).all() and (y < self.classes).all()
-    check(ok, "label", repr(label), f"an integer from 0 to {self.classes - 1}, or {n} of them")
+    known = y.dtype.kind in "iu" and (y >= 0).all() and (y < self.classes).all()
+    takes = f"an integer from 0 to {self.classes - 1}, or {n} of them"
+    check(known and y.shape in ((), (n,)), "label", repr(label), takes)
     return np.broadcast_to(y.astype(np.int32), (n,))
 
-# %% ../nbs/04_sampling.ipynb #04-051
+# %% ../nbs/04_sampling.ipynb #04-055
 @patch
-def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None): # -> in [0, 1]
-    "Walk from `x_0` and so much noise to pictures, batch by batch; the rest as in sample and reconstruct."
+def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None):
+    "Pictures in [0, 1], batch by batch, from `x_0` with so much noise at the first level."
     n, (graph, state) = len(x_0), nnx.split(self.model)
-    draw = partial(sample_batch, graph=graph, recipe=self.recipe, rule=plan.rule, thresholding=plan.thresholding, classes=self.classes, path=path)
-    fixed = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
-    batches = map_batches(draw, fixed, (x_0, z, self.labels_for(n, label, seed), known), batch_size)
-    x = jnp.concatenate(jax.device_put(batches, jax.local_devices()[0]), -4)[..., :n, :, :, :]
-    check(bool(jnp.isfinite(x).all()), "guidance, sampler, thresholding", f"{plan.guidance}, which leads to pixels that are no numbers", "less guidance, thresholding, or another sampler")
+    draw = partial(sample_batch, graph=graph, recipe=self.recipe, rule=plan.rule,
+                   thresholding=plan.thresholding, classes=self.classes, path=path)
+    shared = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
+    each = x_0, z, self.labels_for(n, label, seed), known
+    batches = jax.device_put(map_batches(draw, shared, each, batch_size), jax.local_devices()[0])
+    x = jnp.concatenate(batches, -4)[..., :n, :, :, :]
+    got = f"{plan.guidance}, which leads to pixels that are no numbers"
+    takes = "less guidance, thresholding, or another sampler"
+    check(bool(jnp.isfinite(x).all()), "guidance, sampler, thresholding", got, takes)
     return x
 
-# %% ../nbs/04_sampling.ipynb #04-052
+# %% ../nbs/04_sampling.ipynb #04-056
 @patch
 @delegates(Run.plan)
 @checked
@@ -264,24 +313,21 @@ def sample(self:Run,
            label:int|list|None=None, # an integer or n of them; None: as often as in training
            *,
            seed:Seed=0,              # noise, and labels where None is given
-           z=None,                   # `[n, H, W, C]` standard normal noise to start from; None: drawn
+           z=None,                   # `[n, H, W, C]` standard normal, to start from; None: drawn
            path:Switch=False,        # return the whole path from noise to picture
            batch_size:Count=64,      # pictures at a time
            **kwargs                  # as in run.plan
           ) -> jax.Array: # float32 `[n, H, W, C]` in [0, 1]; with path `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
     plan, shape = self.plan(**kwargs), (n, *self.info["shape"])
-    z = None if z is None else as_array(z, "z", 4).astype(np.float32)
-    check(z is None or z.shape == shape, "z", f"shape {np.shape(z)}", f"shape {shape}")
+    if z is not None:
+        z = as_array(z, "z", 4).astype(np.float32)
+        check(z.shape == shape, "z", f"shape {z.shape}", f"shape {shape}")
     noise = jnp.hypot(self.recipe.sigma_data*plan.at.alpha[0], plan.at.sigma[0])
-    return self._walk(plan, label, np.broadcast_to(np.float32(0), shape), noise, seed, path, batch_size, z)
+    nothing = np.broadcast_to(np.float32(0), shape)
+    return self._walk(plan, label, nothing, noise, seed, path, batch_size, z)
 
-# %% ../nbs/04_sampling.ipynb #04-053
-#| hide
-#| export
-
-
-# %% ../nbs/04_sampling.ipynb #04-059
+# %% ../nbs/04_sampling.ipynb #04-062
 @patch
 @delegates(Run.plan)
 def evaluations(self:Run,
@@ -289,13 +335,15 @@ def evaluations(self:Run,
                ) -> int: # per picture
     "How often the network looks at a picture to sample it."
     plan, x, counts = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
-    count = lambda x, t: counts.append(int(evaluations_at(t, plan.guidance, plan.interval))) or x
+    def count(x, t):
+        counts.append(int(evaluations_at(t, plan.guidance, plan.interval)))
+        return x
     at = [NoiseLevel(*v) for v in zip(*map(np.asarray, plan.at))]
     with jax.disable_jit():
         for t, s in zip(at, at[1:]): sampler_step(plan.rule, count, x, t, s, (x, np.float32(0)), x)
     return sum(counts)
 
-# %% ../nbs/04_sampling.ipynb #04-075
+# %% ../nbs/04_sampling.ipynb #04-079
 @patch
 @delegates(Run.plan)
 @checked
@@ -303,34 +351,35 @@ def reconstruct(self:Run,
                 images,                   # `[n, H, W, C]` in [0, 1]
                 label:int|list|None=None, # their labels, as in sample
                 *,
-                known=None,               # bool `[H, W]`, `[n, H, W]` or `[n, H, W, C]`: pixels that stay; None: none
+                known=None,               # bool `[H, W]`, `[n, H, W]` or `[n, H, W, C]`: pixels that stay
                 seed:Seed=0,              # noise
                 path:Switch=False,        # return the whole path
                 batch_size:Count=64,      # pictures at a time
                 **kwargs                  # as in run.plan
                ) -> jax.Array: # as sample
-    "Noise pictures as far as the first point of the walk, then walk back."
+    "Noise pictures as far as the first level of the walk, then walk back."
     shape, images = tuple(self.info["shape"]), as_images(images)
-    check(images.shape[1:] == shape, "images", f"shape {images.shape}", f"[n, {', '.join(map(str, shape))}]")
+    takes = f"[n, {', '.join(map(str, shape))}]"
+    check(images.shape[1:] == shape, "images", f"shape {images.shape}", takes)
     x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
     mask = None if known is None else as_mask(known, images)
     x = self._walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
     return x if mask is None else jnp.where(mask, images, x)
 
-# %% ../nbs/04_sampling.ipynb #04-076
-#| hide
-#| export
-
-
-# %% ../nbs/04_sampling.ipynb #04-085
+# %% ../nbs/04_sampling.ipynb #04-088
 def slerp(a, # `[...]` one noise
           b, # `[...]` another
           u  # `[n]` how far from `a` to `b`, in [0, 1]
          ): # `[n, ...]`
     "Noises on the circle from one to the other."
     a, b, u = (as_array(v, name).astype(np.float32) for v, name in ((a, "a"), (b, "b"), (u, "u")))
-    check(a.shape == b.shape and a.any() and b.any(), "a, b", f"shapes {a.shape} and {b.shape}{', only zeros in one'*(a.shape == b.shape)}", "standard normal noises of one shape")
-    check(u.ndim <= 1 and u.size and rising(u.min(), u.max(), 0, 1), "u", f"{u}", "numbers in [0, 1], shape [n]")
-    angle, u = np.arccos(np.clip(np.vdot(a, b)/np.linalg.norm(a)/np.linalg.norm(b), -1, 1)), u.reshape(-1, *(1,)*a.ndim)
-    part = lambda u: np.sin(u*angle)/np.sin(angle) if .005 < angle < np.pi - .005 else u # no circle, or any, where they are parallel: a line
+    got = f"shapes {a.shape} and {b.shape}" + ", only zeros in one"*(a.shape == b.shape)
+    ok = a.shape == b.shape and a.any() and b.any()
+    check(ok, "a, b", got, "standard normal noises of one shape")
+    ok = u.ndim <= 1 and u.size and rising(u.min(), u.max(), 0, 1)
+    check(ok, "u", f"{u}", "numbers in [0, 1], shape [n]")
+    angle = np.arccos(np.clip(np.vdot(a, b)/np.linalg.norm(a)/np.linalg.norm(b), -1, 1))
+    u = u.reshape(-1, *(1,)*a.ndim)
+    is_parallel = not .005 < angle < np.pi - .005 # no circle, or any: a line
+    part = lambda u: u if is_parallel else np.sin(u*angle)/np.sin(angle)
     return jnp.asarray(part(1 - u)*a + part(u)*b)

@@ -3,15 +3,11 @@ import re
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.sync_api import sync_playwright
+from places import modules, site
 
-here = Path(__file__).parent
-site = here.parents[1]/"_docs"
-modules = here/"node_modules"
 browsers = ["chromium", "chromium-browser", "google-chrome"]
 badge = '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"><rect width="117" height="20" rx="3" fill="#555"/></svg>'
 
@@ -26,13 +22,14 @@ def chromium():
     "The installed browser, without a window."
     path = next(filter(None, map(shutil.which, browsers)), None)
     if path is None: pytest.skip(f"No browser is installed: the tests take {', '.join(browsers[:-1])} or {browsers[-1]}.")
+    sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
     with sync_playwright() as play: yield play.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="session")
 def address():
     "Where the site is served, on a free port."
-    if not site.exists(): pytest.fail("There is no site yet: run `python tools/site.py`.")
+    if not site.exists(): pytest.skip("There is no site yet: run `python tools/site.py`.")
     if not modules.exists(): pytest.skip("KaTeX and axe-core are missing: run `npm install --prefix tests/browser`.")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
     Thread(target=server.serve_forever, daemon=True).start()

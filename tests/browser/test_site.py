@@ -1,12 +1,13 @@
 "The site as its readers see it: wide and narrow, light and dark."
+import posixpath
 import re
 from html import unescape
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import modules, site
+from places import modules, site
 
-names = sorted(file.name for file in site.glob("*.html"))
+names = sorted(file.relative_to(site).as_posix() for file in site.rglob("*.html"))
 
 # axe-core's serious findings, a sentence each; `rules` as axe takes them
 serious = """async rules => (await axe.run({preload: false, resultTypes: ["violations"], ...rules})).violations.filter(v => /serious|critical/.test(v.impact))
@@ -45,6 +46,7 @@ def test_page(browse, name):
 
 def test_links():
     "Every link within the site leads to a page, and to a place on it."
+    if not names: pytest.skip("There is no site yet: run `python tools/site.py`.")
     texts = {name: (site/name).read_text(encoding="utf-8") for name in names}
     places = {name: set(re.findall(r'<[^>]* id="([^"]+)"', text)) for name, text in texts.items()}
     broken, checked = set(), 0
@@ -52,7 +54,8 @@ def test_links():
         for href in re.findall(r'<a [^>]*href="([^"]*)"', text):
             url = urlsplit(unescape(href))
             if url.scheme or url.netloc: continue
-            target, place = url.path or name, unquote(url.fragment)
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), url.path)) if url.path else name
+            place = unquote(url.fragment)
             if not (site/target).is_file() or place and place not in places.get(target, {place}): broken.add(f"{name}: {href}")
             checked += 1
     assert not broken, "\n".join(sorted(broken))
@@ -69,9 +72,10 @@ def test_search(browse):
     assert not page.wrong
 
 
-def test_scrubber(browse):
+@pytest.mark.parametrize("name", ["index.html", "viz.html"])
+def test_player(browse, name):
     "The slider, the menus and the button of the walk each change the picture."
-    page = browse("viz.html")
+    page = browse(name)
     box = page.locator("[id^=scrub-]")
     def after(act):
         act()
@@ -87,3 +91,40 @@ def test_scrubber(browse):
     box.get_by_role("button", name="Play").click()
     page.wait_for_function("last => document.querySelector('[id^=scrub-] input').value === last", arg=slider.get_attribute("max"))
     assert not page.wrong
+
+
+def test_two_players(browse):
+    "Two players on a page do not disturb each other."
+    page = browse("viz.html")
+    page.evaluate("""() => {
+        const [style, box, script] = document.querySelector("[id^=scrub-]").parentElement.querySelectorAll("style, [id^=scrub-], script");
+        const second = document.createElement("div"), again = document.createElement("script");
+        second.id = "second";
+        document.querySelector("main").append(second);
+        again.textContent = script.textContent.replace(box.id, "second");
+        document.body.append(again); }""")
+    first, second = page.locator("[id^=scrub-]"), page.locator("#second")
+    film = lambda box: box.get_by_role("img").get_attribute("style")
+    before = film(first)
+    second.get_by_role("slider").fill("3")
+    assert film(first) == before and film(second) != before
+
+
+def test_source_is_folded(browse):
+    "Exported source is folded away, and what unfolds below a function's heading is that function's."
+    page = browse("sampling.html")
+    assert page.locator("details.code-fold[open]").count() == 0
+    wrong = page.evaluate(r"""() => [...document.querySelectorAll("details.code-fold")].map(e => [e.querySelector("summary").textContent, e.querySelector("code").textContent])
+        .flatMap(([summary, code]) => summary.startsWith("Source of ") ? summary.slice(10).split(", ").filter(n => !code.includes(n.split(".").pop())) : [])""")
+    assert not wrong, wrong
+
+
+def test_code_is_not_broken_into_lines(browse):
+    "A hundred characters fit beside each other at 1300 pixels, and code scrolls on a telephone instead of wrapping."
+    page = browse("training.html")
+    room = """() => { const code = [...document.querySelectorAll("main pre code")].find(e => e.offsetParent), one = document.createElement("span");
+        one.textContent = "x".repeat(100); code.prepend(one); const width = one.getBoundingClientRect().width; one.remove();
+        const style = getComputedStyle(code.closest("pre")); return code.closest("pre").clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - width }"""
+    assert page.evaluate(room) >= 0, "a line of 100 characters does not fit"
+    page.set_viewport_size(dict(width=380, height=800))
+    assert page.evaluate("""[...document.querySelectorAll("main pre code")].every(e => getComputedStyle(e).whiteSpace === "pre")""")

@@ -5,11 +5,14 @@
 Each case calls one public function with arguments drawn by Hypothesis: sensible ones first, of which none, one or two are then spoiled (another type, NaN,
 infinite, zero, negative, huge, another shape or dtype, nothing at all). A call with sensible arguments has to give a right result, judged by something simpler
 than the function itself. A call with spoiled ones has to give a right result, too, or be refused with one sentence that names a spoiled argument; then nothing
-may have been written. Whatever is exported is judged here or stands on the list `internal`. Always the same cases; so many in all (2000), most of them with
+may have been written. Every public door is judged here: what `unetdiff` itself hands out, what checks its arguments (`checked`), and the public methods of a run.
+Each door is also called with misspelt keywords, and has to name the nearest. Always the same cases; so many in all (2000), most of them with
 cheap functions: a minute on two cores. A smaller number makes it shorter.
 """
 import contextlib
+import difflib
 import faulthandler
+import inspect
 import io
 import math
 import os
@@ -20,7 +23,6 @@ import time
 import warnings
 import zlib
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1") # more devices would only compile more
@@ -39,29 +41,8 @@ import unetdiff
 
 unetdiff.keep_compiled() # before anything is compiled
 
-from unetdiff import Recipe, Run, UNet, cli, data, diffusion, likelihood, metrics, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
-
-internal = """
-data.as_pixels data.check data.check_kind data.check_range data.checked data.guard data.in_folder data.in_two data.is_betas data.is_interval
-data.is_path data.is_picture data.kinds data.labels_in
-unet.A2 unet.A_T unet.B_T unet.conv unet.conv_cpu unet.conv_matmul unet.conv_winograd unet.conv_xla unet.G unet.G2 unet.gather unet.mix unet.mix2
-unet.spread unet.Stage unet.taps unet.unweave unet.weave unet.winograd unet.winograd_gradient
-diffusion.like diffusion.per_image
-training.any_process training.at_a_time training.averaged training.batches training.by_name training.check_finite training.check_recipe
-training.checksum training.claim training.collect training.copier training.cut_axis training.even training.feed training.fingerprint training.finished
-training.first_state training.fit training.from_row training.held_out_loss training.in_a_row training.in_batches training.in_parts training.in_words
-training.is_key training.join_processes training.like training.make_sure_of training.model_state training.nothing training.numbers training.objective
-training.optimizers training.over_devices training.own training.places training.plain training.prepare training.Progress training.put
-training.read_run training.remarks training.start_notebook training.start_state training.State training.state_places training.stop_signals
-training.stream training.this_batch training.told training.tpu_hosts training.train_step training.train_steps training.unet_for training.use_cores
-training.versions training.whole_here training.with_weights training.write_or_warn
-sampling.asked sampling.denoiser sampling.move sampling.noise_for sampling.Plan sampling.Point sampling.sample_batch
-Run.one Run.undecided Run.walk Run.write
-viz.address viz.img viz.name_rows viz.player viz.progress_pictures viz.replace_files
-metrics.as_features metrics.classifier metrics.flat metrics.own_pictures metrics.real_ones metrics.remember metrics.Scores metrics.smallest
-likelihood.both likelihood.climb likelihood.log_density likelihood.squared
-cli.train_and_draw
-""".split() # parts of what is judged here: they are only called with what has been checked
+from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, likelihood, metrics, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
+from unetdiff.engine import arguments, checkpoints, convolution, devices, loop, sources
 
 # --- what is drawn
 
@@ -156,31 +137,31 @@ def as_pictures(images): # the simple way
 
 # --- 00 data
 
-@holds("data.whole", data.whole, 60, v=(wild, None), lowest=(one(0, 1, 2), None))
+@holds("arguments.whole", arguments.whole, 60, v=(wild, None), lowest=(one(0, 1, 2), None))
 def _(got, v, lowest): assert got is bool(type(v) is not bool and isinstance(v, (int, np.integer)) and lowest <= v < 2**32)
 
-@holds("data.number", data.number, 60, v=(wild | st.floats(), None), lowest=(one(-inf, 0, .5), None))
+@holds("arguments.number", arguments.number, 60, v=(wild | st.floats(), None), lowest=(one(-inf, 0, .5), None))
 def _(got, v, lowest):
     plain = isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool)
     assert got is bool(plain and abs(v) < 1e18 and v >= lowest)
 
-@holds("data.rising", data.rising, 40, low=(wild, None), high=(wild, None), lowest=(one(-1e18, 0), None), highest=(one(1e18, inf), None))
+@holds("arguments.rising", arguments.rising, 40, low=(wild, None), high=(wild, None), lowest=(one(-1e18, 0), None), highest=(one(1e18, inf), None))
 def _(got, low, high, lowest, highest):
     plain = all(isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool) for v in (low, high))
     assert got is bool(plain and lowest <= low <= high <= highest and abs(low) < 1e18 and (abs(high) < 1e18 or high == inf))
 
-@holds("data.array", lambda v, ndims: data.array(v, "v", *ndims), 60, v=(one([1, 2], np.ones((2, 3)), jnp.zeros(4), [[True, False]]), wild), ndims=(one((), (1, 2)), None))
+@holds("arguments.as_array", lambda v, ndims: arguments.as_array(v, "v", *ndims), 60, v=(one([1, 2], np.ones((2, 3)), jnp.zeros(4), [[True, False]]), wild), ndims=(one((), (1, 2)), None))
 def _(got, v, ndims): assert got.dtype.kind in "iufb" and np.isfinite(got).all() and (not ndims or got.ndim in ndims) and np.array_equal(got, np.asarray(v))
 
-@holds("data.choose", lambda choice: data.choose(dict(one=abs, two=max), choice, "choice"), 30, choice=(one("one", "two", min), wild))
+@holds("arguments.choose", lambda choice: arguments.choose(dict(one=abs, two=max), choice, "choice"), 30, choice=(one("one", "two", min), wild))
 def _(got, choice): assert got is dict(one=abs, two=max).get(choice, choice) and callable(got)
 
-@holds("data.as_images", data.as_images, 80, images=(st.integers(1, 4).flatmap(forms), spoiled_pictures))
+@holds("arguments.as_images", arguments.as_images, 80, images=(st.integers(1, 4).flatmap(forms), spoiled_pictures))
 def _(x, images):
     are_pictures(x, *np.shape(images)[:3], *(np.shape(images)[3:] or (1,)))
     close(x, as_pictures(images), 1e-3)
 
-@holds("data.as_labels", data.as_labels, 60, blame=dict(n=["labels"]), n=counts, labels=(lambda a: one(np.arange(a["n"]), list(range(a["n"])), jnp.ones(a["n"], jnp.uint8), zeros(a["n"], np.int8)), wild | one([2**33], [-1])))
+@holds("arguments.as_labels", arguments.as_labels, 60, blame=dict(n=["labels"]), n=counts, labels=(lambda a: one(np.arange(a["n"]), list(range(a["n"])), jnp.ones(a["n"], jnp.uint8), zeros(a["n"], np.int8)), wild | one([2**33], [-1])))
 def _(y, n, labels): assert y.dtype == np.int32 and y.shape == (n,) and (y == np.asarray(labels)).all() and y.min() >= 0
 
 @holds("data.digits", data.digits, 15, digit=(one(None, *range(10), np.int64(3)), wild))
@@ -226,7 +207,7 @@ def _(fig, images, cols, titles, size, interpolation):
         close(im.get_array(), x.clip(0, 1)[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x.clip(0, 1))
     if titles is not None: assert [ax.get_title() for ax in fig.axes][:len(images)] == list(titles)
 
-@holds("data.pictures data.Pictures", data.pictures, 40, source=(st.integers(1, 4).flatmap(forms).filter(lambda x: not isinstance(x, list)) | st.integers(1, 4).map(lambda n: [(x, i) for i, x in enumerate(some(n))]), wild | one([3, 4], "no folder", [zeros((8, 8)), zeros((7, 8))], [np.full((8, 8), nan)])),
+@holds("sources.pictures sources.Pictures", sources.pictures, 40, source=(st.integers(1, 4).flatmap(forms).filter(lambda x: not isinstance(x, list)) | st.integers(1, 4).map(lambda n: [(x, i) for i, x in enumerate(some(n))]), wild | one([3, 4], "no folder", [zeros((8, 8)), zeros((7, 8))], [np.full((8, 8), nan)])),
        labels=(lambda a: one(None, list(range(len(a["source"])))), wild), size=(one(None), wild | one((0, 3), (4,), (4, 4), 4)), channels=(one(None, 1), wild | one(3, 2)), blame=dict(source=["images", "labels"], size=["images"], channels=["size", "images"]))
 def _(got, source, labels, size, channels):
     x = np.asarray(got)
@@ -247,18 +228,18 @@ def shape_of(size, channels, out_channels, label, **how):
     return nnx.eval_shape(lambda m, *v: m(*v), model, a((2, *size, channels), jnp.float32), a((2,), jnp.float32), *[a((2,), jnp.int32)]*label)
 
 @holds("unet.UNet unet.ResBlock unet.SelfAttention unet.downsample unet.upsample", lambda in_channels, out_channels, size, classes, **how: shape_of(size, in_channels, out_channels, classes is not None, classes=classes, **how), 70,
-       size=(one((8, 8), (16, 4), (4, 8)), one((7, 8), (5, 5), (1, 8), (6, 6))), in_channels=counts, out_channels=counts, features=(one(4, 8, 12), wild | one(3)), mults=(one((1,), (1, 2), [2, 1]), wild | one((0,), (-1,), (1.5,), ("a",))),
-       attend=(one((), (0,), [1], (0, 1)), one(None, 1, "x", ("a",), (1.5,), (-1,))), time_emb_dim=(one(4, 16), wild | one(5, 2)), heads=(one(1, 2, 4), wild | one(3, 7)), plain_attention=(switches[0], one(None, 3, "x", [])),
-       time_everywhere=(switches[0], one(None, 3, "x", [])), classes=(one(None, 1, 10), wild), dtype=(one("float32", "bfloat16"), wild), blame=dict(size=["images"], features=["heads"], mults=["heads"]))
+       size=(one((8, 8), (16, 4), (4, 8)), one((7, 8), (5, 5), (1, 8), (6, 6))), in_channels=counts, out_channels=counts, features=(one(4, 8, 12), wild | one(3)), channel_mults=(one((1,), (1, 2), [2, 1]), wild | one((0,), (-1,), (1.5,), ("a",))),
+       attention_levels=(one((), (0,), [1], (0, 1)), one(None, 1, "x", ("a",), (1.5,), (-1,))), time_emb_dim=(one(4, 16), wild | one(5, 2)), heads=(one(1, 2, 4), wild | one(3, 7)), plain_attention=(switches[0], one(None, 3, "x", [])),
+       time_everywhere=(switches[0], one(None, 3, "x", [])), classes=(one(None, 1, 10), wild), dtype=(one("float32", "bfloat16"), wild), blame=dict(size=["images"], features=["heads"], channel_mults=["heads"]))
 def _(got, in_channels, out_channels, size, **_): assert got.shape == (2, *size, out_channels) and got.dtype == jnp.float32
 
-@holds("unet.init unet.count_params", lambda seed: unet.init(partial(UNet, 1, 1, 4, mults=(1,), attend=()), seed), 12, seed=seeds)
+@holds("unet.init unet.count_params", lambda seed: unet.init(partial(UNet, 1, 1, 4, channel_mults=(1,), attention_levels=()), seed), 12, seed=seeds)
 def _(model, seed):
     params = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert unet.count_params(model) == sum(p.size for p in params) and all(np.isfinite(p).all() for p in params)
     assert all((p == p.ravel()[0]).all() for p in params if p.ndim == 1) and any(np.std(p) > 0 for p in params if p.ndim > 1)
 
-@holds("unet.conv3x3", lambda x, kernel: (unet.conv3x3(x, kernel), unet.conv_xla(x, kernel)), 8, x=(one((1, 1, 1, 1), (2, 2, 2, 8), (1, 4, 4, 8), (1, 5, 3, 4)).map(lambda s: np.sin(np.arange(np.prod(s), dtype=np.float32)).reshape(s)), None),
+@holds("convolution.conv3x3", lambda x, kernel: (convolution.conv3x3(x, kernel), convolution.conv_xla(x, kernel)), 8, x=(one((1, 1, 1, 1), (2, 2, 2, 8), (1, 4, 4, 8), (1, 5, 3, 4)).map(lambda s: np.sin(np.arange(np.prod(s), dtype=np.float32)).reshape(s)), None),
        kernel=(lambda a: one(1, 8).map(lambda d: np.cos(np.arange(9*a["x"].shape[3]*d, dtype=np.float32)).reshape(3, 3, -1, d)), None))
 def _(got, **_): close(*got, 1e-3)
 
@@ -285,7 +266,7 @@ def _(s, betas):
     close(alpha**2, np.maximum(np.cumprod(1 - b), 1e-17)), close(alpha**2 + sigma**2, np.ones(len(b)))
     assert np.isfinite(s.log_snr(s.grid())).all()
 
-@holds("diffusion.zero_terminal", diffusion.zero_terminal, 40, betas=(one([.1, .2, .3], np.linspace(1e-4, .02, 50)), bad_tables))
+@holds("diffusion.rescale_zero_terminal_snr", diffusion.rescale_zero_terminal_snr, 40, betas=(one([.1, .2, .3], np.linspace(1e-4, .02, 50)), bad_tables))
 def _(got, betas):
     assert got.shape == np.shape(betas) and got[-1] == 1 and np.isfinite(got).all() and (0 <= got).all() and (got <= 1).all()
     close(got[0], betas[0], 1e-3)
@@ -306,7 +287,7 @@ def _(got, t, low, high, rho):
 @holds("diffusion.log_linear", diffusion.log_linear, 40, low=(one(.002, 1e-3), wild), high=(one(80., 500), wild), blame=dict(low=["high"], high=["low"]))
 def _(s, low, high): close(s.log_snr(np.array([0., .5, 1.])), -2*np.log([low, (low*high)**.5, high]))
 
-@holds("diffusion.flow diffusion.edm", diffusion.flow, 20, edge=(one(1e-4, .01), wild))
+@holds("diffusion.flow_matching diffusion.edm", diffusion.flow_matching, 20, edge=(one(1e-4, .01), wild))
 def _(s, edge):
     close(s.alpha(np.array([.3, .5])), [.7, .5]), close(s.sigma(np.array([.3, .5])), [.3, .5])
     assert np.isfinite(s.log_snr(np.array([0., 1.]))).all()
@@ -317,7 +298,7 @@ other_shapes = one(few(1), few(3), few()[..., 0], few()[:, :1], np.float32(1), "
 times2 = (one(np.float32([.1, .9]), jnp.array([.5, .2])), one(np.float32([.5]), np.float32([[.1, .2]]), np.float32(.5), np.ones(3, np.float32), "a", None))
 noise2 = one(few()[::-1]), other_shapes
 
-@holds("diffusion.forward", lambda name, x_0, t, eps: diffusion.forward(schedules[name], x_0, t, eps), 40, name=(curves, None), x_0=(one(few(), jnp.asarray(few())), other_shapes), t=times2, eps=noise2, blame=dict(x_0=["t", "eps"], t=["eps"]))
+@holds("diffusion.add_noise", lambda name, x_0, t, eps: diffusion.add_noise(schedules[name], x_0, t, eps), 40, name=(curves, None), x_0=(one(few(), jnp.asarray(few())), other_shapes), t=times2, eps=noise2, blame=dict(x_0=["t", "eps"], t=["eps"]))
 def _(x_t, name, x_0, t, eps):
     alpha, sigma = (np.reshape(v, (-1, *[1]*(x_0.ndim - 1))) for v in schedules[name].curves(t))
     assert x_t.shape == x_0.shape == eps.shape
@@ -332,16 +313,16 @@ def _(got, **_): close(*got, 1e-6)
 @holds("diffusion.weight diffusion.weightings", lambda w, p, alpha, s: diffusion.weight(diffusion.weightings[w], diffusion.predictions[p], jnp.array([alpha]), jnp.array([(1 - alpha**2)**.5]), s), 30, w=(one(*diffusion.weightings), None), p=(one(*diffusion.predictions), None), alpha=(st.floats(.01, .99), None), s=(one(.5, 1.), None))
 def _(got, **_): assert got.shape == (1,) and np.isfinite(got).all() and (got >= 0).all()
 
-@holds("diffusion.times diffusion.lognormal_times diffusion.early_first_times", lambda name, u, progress, schedule: diffusion.times[name](jnp.array(u), progress, schedules[schedule]), 40, name=(one(*diffusion.times), None), u=(inside, None), progress=(one(0., .5, 1.), None), schedule=(curves, None))
+@holds("diffusion.time_samplers diffusion.lognormal_times diffusion.early_first_times", lambda name, u, progress, schedule: diffusion.time_samplers[name](jnp.array(u), progress, schedules[schedule]), 40, name=(one(*diffusion.time_samplers), None), u=(inside, None), progress=(one(0., .5, 1.), None), schedule=(curves, None))
 def _(t, u, **_): assert t.shape == np.shape(u) and np.isfinite(t).all() and (0 <= t).all() and (t <= 1).all()
 
-@holds("diffusion.even_uniforms", lambda key, n: diffusion.even_uniforms(key, n), 30, key=(st.integers(0, 99).map(jax.random.key), wild), n=(st.integers(1, 40), wild))
+@holds("diffusion.stratified_uniforms", lambda key, n: diffusion.stratified_uniforms(key, n), 30, key=(st.integers(0, 99).map(jax.random.key), wild), n=(st.integers(1, 40), wild))
 def _(u, key, n): close(np.diff(np.sort(u)), np.full(n - 1, 1/n), 1e-4); assert u.shape == (n,) and (0 <= u).all() and (u <= 1).all()
 
 own = lambda table: one(*table, *list(table.values())[:1])
-bad_nets = [dict(features=0), dict(width=3), dict(mults="x"), dict(heads=3), dict(features=nan)]
+bad_nets = [dict(features=0), dict(width=3), dict(channel_mults="x"), dict(heads=3), dict(features=nan)]
 
-@holds("diffusion.Process", diffusion.Process, 60, schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild | one("eps")), weighting=(own(diffusion.weightings), wild), times=(own(diffusion.times), wild), sigma_data=(one(.5, .75, 1), wild), blame=dict(schedule=["prediction"]))
+@holds("diffusion.Process", diffusion.Process, 60, schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild | one("eps")), weighting=(own(diffusion.weightings), wild), time_sampler=(own(diffusion.time_samplers), wild), sigma_data=(one(.5, .75, 1), wild), blame=dict(schedule=["prediction"]))
 def _(p, **_):
     alpha, sigma, (a, b) = p.at(np.linspace(0, 1, 5), zeros((5, 2, 2, 1)))
     assert np.shape(alpha) == (5, 1, 1, 1) and np.isfinite(a + 0*alpha).all() and (abs(alpha*b - sigma*a) > 0).all()
@@ -355,10 +336,10 @@ def _(got, x_t, t):
     assert x_0.shape == x_t.shape and len(t) == len(x_t)
     close(a*x_0 + b*eps, p, 1e-3), close(np.ravel(steps)[::steps[0].size], 999*np.asarray(t), 1e-4)
 
-@holds("diffusion.draw_noise", lambda key, n, times, progress: diffusion.draw_noise(diffusion.Process(times=times), key, zeros((n, 2, 3, 1)), progress), 15, key=(st.integers(0, 99).map(jax.random.key), wild), n=(one(1, 2, 5), None), times=(one(*diffusion.times), None), progress=(one(0., 1.), None))
+@holds("diffusion.draw_noise", lambda key, n, times, progress: diffusion.draw_noise(diffusion.Process(time_sampler=times), key, zeros((n, 2, 3, 1)), progress), 15, key=(st.integers(0, 99).map(jax.random.key), wild), n=(one(1, 2, 5), None), times=(one(*diffusion.time_samplers), None), progress=(one(0., 1.), None))
 def _(got, n, **_): assert got[0].shape == (n,) and got[1].shape == (n, 2, 3, 1) and all(np.isfinite(v).all() for v in got)
 
-@holds("diffusion.loss", lambda x_0, t, eps, penalty: diffusion.loss(diffusion.Process("linear", "eps"), lambda x, step, *label: 0*x, x_0, t, eps, penalty=penalty), 25, x_0=(one(few()), other_shapes), t=times2, eps=noise2, penalty=(one(0., .02), None), blame=dict(x_0=["t", "eps"], t=["eps"]))
+@holds("diffusion.loss", lambda x_0, t, eps, penalty: diffusion.loss(diffusion.Process("linear", "eps"), lambda x, step, *label: 0*x, x_0, t, eps, gradient_penalty=penalty), 25, x_0=(one(few()), other_shapes), t=times2, eps=noise2, penalty=(one(0., .02), None), blame=dict(x_0=["t", "eps"], t=["eps"]))
 def _(got, x_0, t, eps, penalty): assert x_0.shape == eps.shape; close(got, np.mean(eps**2), 1e-4)
 
 # --- 03 training
@@ -369,13 +350,13 @@ def _(opt, **_):
     u, memory = opt.update(g, opt.init(g), g)
     assert np.isfinite(opt.update(g, memory, g)[0]["a"]).all()
 
-fields = dict(schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild), weighting=(own(diffusion.weightings), wild), times=(own(diffusion.times), wild), dtype=(one("float32", "bfloat16"), wild),
-              sigma_data=(one(.5, 1), wild), pixel_range=(one((-1., 1.), (0, 2.), (0., 1)), wild | one((1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), (-inf, 1.))), penalty=(one(0., .02), wild), label_drop=(one(0., .1, .99), wild),
+fields = dict(schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild), weighting=(own(diffusion.weightings), wild), time_sampler=(own(diffusion.time_samplers), wild), dtype=(one("float32", "bfloat16"), wild),
+              sigma_data=(one(.5, 1), wild), pixel_range=(one((-1., 1.), (0, 2.), (0., 1)), wild | one((1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), (-inf, 1.))), gradient_penalty=(one(0., .02), wild), label_dropout=(one(0., .1, .99), wild),
               optimizer=(own(training.optimizers), wild), steps=(one(1, 4000), wild), batch_size=(one(None, 1, 32), wild), averaging=(one(None, 17., (17., 7.), 3), wild | one((nan,), ("a",), (-1.,), ())), test_size=(one(.05, .5), wild),
-              log_every=counts, parts=(one(1), wild), sampler=(own(samplers), wild), sample_steps=counts, spacing=(own(sampling.spacings), wild), guidance=(one(1., 0, -1., 3.), wild), interval=(one((0., .6), (0, inf), (.5, .5)), wild | one((nan, 1.), (2., 1.), (-1., 1.), ("a", 1), (1.,))),
-              limit=(own(sampling.limits), wild), net=(one(dict(features=4, mults=(1,), attend=())), wild.filter(lambda v: not isinstance(v, dict))))
+              log_every=counts, grad_accum_steps=(one(1), wild), sampler=(own(samplers), wild), sample_steps=counts, spacing=(own(sampling.spacings), wild), guidance=(one(1., 0, -1., 3.), wild), interval=(one((0., .6), (0, inf), (.5, .5)), wild | one((nan, 1.), (2., 1.), (-1., 1.), ("a", 1), (1.,))),
+              thresholding=(own(sampling.thresholdings), wild), net=(one(dict(features=4, channel_mults=(1,), attention_levels=())), wild.filter(lambda v: not isinstance(v, dict))))
 
-@holds("training.Recipe training.presets", Recipe, 160, **fields, blame=dict(schedule=["prediction"], net=["features", "mults", "heads", "width"]))
+@holds("training.Recipe training.presets", Recipe, 160, **fields, blame=dict(schedule=["prediction"], net=["features", "channel_mults", "heads", "width"]))
 def _(r, **given):
     for k, v in given.items(): assert getattr(r, k) is v or getattr(r, k) == v
     p, averages = r.process, (None,) if r.averaging is None else np.ravel(r.averaging)
@@ -384,25 +365,25 @@ def _(r, **given):
 @holds("training.average_decay", training.average_decay, 15, i=(st.integers(0, 5000), None), exponent=(one(None, 0., 7., 17.), None))
 def _(got, i, exponent): close(got, 0 if exponent is None else (i/(i + 1))**(exponent + 1))
 
-@holds("training.mesh_for", training.mesh_for, 10, batch_size=counts)
+@holds("devices.mesh_for", devices.mesh_for, 10, batch_size=counts)
 def _(mesh, batch_size): assert batch_size % mesh.size == 0 and mesh.size <= jax.device_count()
 
-@holds("training.smooth training.make_history", lambda loss, n: training.make_history(loss, loss[::n], n), 10, loss=(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=20), None), n=(one(1, 3), None))
+@holds("training.make_history", lambda loss, n: training.make_history(loss, loss[::n], n), 10, loss=(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=20), None), n=(one(1, 3), None))
 def _(h, loss, n):
     mean = loss[0]
     for v in loss[1:]: mean = .99*mean + .01*v
     close(h["loss_ema"][-1], mean, 1e-4)
     assert {len(h[k]) for k in ("step", "loss", "loss_ema")} == {len(loss)} and len(h["test_step"]) == len(h["test_loss"]) and h["test_step"][-1] == len(loss)
 
-@holds("training.exponent", training.exponent, 40, std=(st.floats(.001, .28), wild | one(12**-.5, .3)))
+@holds("averaging.exponent", averaging.exponent, 40, std=(st.floats(.001, .28), wild | one(12**-.5, .3)))
 def _(g, std): close((g + 1)**.5/((g + 2)*(g + 3)**.5), std, 1e-4); assert g >= 0
 
-@holds("training.overlap", training.overlap, 15, t_a=(one(1., 10.), None), a=(st.floats(0, 20), None), t_b=(one(1., 7.), None), b=(st.floats(0, 20), None))
+@holds("averaging.overlap", averaging.overlap, 15, t_a=(one(1., 10.), None), a=(st.floats(0, 20), None), t_b=(one(1., 7.), None), b=(st.floats(0, 20), None))
 def _(got, t_a, a, t_b, b):
     t = (np.arange(200_000) + .5)/200_000*min(t_a, t_b)
     close(got, ((a + 1)*t**a/t_a**(a + 1)*(b + 1)*t**b/t_b**(b + 1)).mean()*min(t_a, t_b), 1e-3)
 
-@holds("training.keep_compiled", lambda folder: (lambda old: (training.keep_compiled(folder), jax.config.update("jax_compilation_cache_dir", old))[0])(jax.config.jax_compilation_cache_dir), 12, folder=(one("a", Path("b/c")), wild | files))
+@holds("devices.keep_compiled", lambda folder: (lambda old: (devices.keep_compiled(folder), jax.config.update("jax_compilation_cache_dir", old))[0])(jax.config.jax_compilation_cache_dir), 12, folder=(one("a", Path("b/c")), wild | files))
 def _(got, folder): assert got == str(folder) or folder is None
 
 class Least(nnx.Module): # the least network there can be; it compiles at once
@@ -410,7 +391,7 @@ class Least(nnx.Module): # the least network there can be; it compiles at once
     def __call__(self, x, t, label=None): return (self.by[...] if label is None else self.by[...] + self.of[...][label][:, None, None, None])*x
 
 small = dict(steps=2, log_every=1, batch_size=8, averaging=(17., 7.))
-presets["small"] = Recipe(net=dict(features=4, mults=(1,), attend=()), **small)
+presets["small"] = Recipe(net=dict(features=4, channel_mults=(1,), attention_levels=()), **small)
 
 @cache
 def run(labels=True): return train(some(40), some(40, True) if labels else None, model=Least(), **small, progress=False)
@@ -425,24 +406,25 @@ def is_run(r, shape, classes, steps=2):
 
 one_bad = lambda *but: sampled_from([k for k in fields if k not in but]).flatmap(lambda k: fields[k][1].map(lambda v: {k: v}))
 
-@holds("training.train training.Checkpoints Run.classes Run.recipe", lambda images, labels, changed, **how: train(images, labels, **small | changed, **how, progress=False), 50, images=(forms(40), spoiled_pictures), labels=(lambda a: one(None, some(40, True)), wild | one([2**33]*40, [10**9]*40)),
+@holds("training.train checkpoints.Checkpoints Run.classes Run.metrics", lambda images, labels, changed, **how: train(images, labels, **small | changed, **how, progress=False), 50, images=(forms(40), spoiled_pictures), labels=(lambda a: one(None, some(40, True)), wild | one([2**33]*40, [10**9]*40)),
        changed=(one({}, dict(net=presets["small"].net)), one_bad("steps", "log_every", "batch_size") | one(dict(width=3), dict(step=3), *[dict(net=net) for net in bad_nets])), model=(one(True, True, True, None).map(lambda v: v and Least()), one("x", 3, run, object(), UNet, nnx.Linear(3, 3, rngs=nnx.Rngs(0)))),
        seed=seeds, out=(one(None, "a", Path("b/c")), files), resume=switches, checkpoints=(one({}, dict(every=1)), wild | one(dict(every=0), dict(minutes=nan), dict(keep="x"), dict(often=3))), callback=(one(None, print), one("x", 3, [])),
-       blame=dict(images=["labels"], changed=[*fields, "features", "mults", "heads"], out=["path"]))
+       blame=dict(images=["labels"], changed=[*fields, "features", "channel_mults", "heads"], out=["path"]))
 def _(r, images, labels, changed, out, **_):
     is_run(r, (8, 8, 1), None if labels is None else max(labels) + 1)
+    assert all(np.isfinite(v) for v in r.metrics.values())
     assert not out or (Path(out)/"run.json").is_file()
 
 @holds("training.train_digits", lambda digit, preset, steps, seed, dtype, out, resume: train_digits(digit, preset=preset, steps=steps, seed=seed, dtype=dtype, out=out, resume=resume, progress=False), 40,
-       digit=(one(None, 3), wild), preset=(one("small", presets["small"]), wild), steps=(one(None, 2), wild.filter(lambda v: v is not None)), seed=seeds, dtype=(one(None, "float32"), wild), out=(one(None, "a"), files), resume=switches, blame=dict(preset=["digit"], digit=["preset"]))
+       digit=(one(None, 3), wild), preset=(one("small", presets["small"]), wild), steps=(one(None, 2), wild.filter(lambda v: v is not None)), seed=seeds, dtype=(one("float32"), wild), out=(one(None, "a"), files), resume=switches, blame=dict(preset=["digit"], digit=["preset"]))
 def _(r, digit, steps, **_): is_run(r, (8, 8, 1), 10 if digit is None else None, steps or 2)
 
 @holds("Run.save", lambda path: (run().save(path), unetdiff.load(path, model=Least()))[1], 15, path=(one("a", "b/c", Path("d")), files))
 def _(r, **_):
     is_run(r, (8, 8, 1), 10)
-    assert all(np.array_equal(a, b) for a, b in zip(*(jax.tree.leaves(training.model_state(v.model)) for v in (r, run()))))
+    assert all(np.array_equal(a, b) for a, b in zip(*(jax.tree.leaves(checkpoints.network_arrays(v.model)) for v in (r, run()))))
 
-@holds("training.load", lambda path, changed: unetdiff.load(path, **changed), 30, path=(one(None), files.filter(lambda v: v is not None) | one("nothing here", zeros(3))), changed=(one({}, dict(steps=4000)), one_bad() | one(dict(width=3), dict(model=3))), blame=dict(changed=[*fields, "features", "mults", "heads", "path", "model"]))
+@holds("training.load", lambda path, changed: unetdiff.load(path, **changed), 30, path=(one(None), files.filter(lambda v: v is not None) | one("nothing here", zeros(3))), changed=(one({}, dict(steps=4000)), one_bad() | one(dict(width=3), dict(model=3))), blame=dict(changed=[*fields, "features", "channel_mults", "heads", "path", "model"]))
 def _(r, **_): assert r.classes == 10
 
 @holds("Run.labels_for", lambda n, label, seed, labels: run(labels).labels_for(n, label, seed), 50, labels=(one(True, False), None), n=counts, label=(lambda a: one(None, 3, np.int64(9), [1]*int(a["n"]), jnp.ones(int(a["n"]), int)) if a["labels"] else one(None), wild | one(10, [1]*9)), seed=seeds, blame=dict(n=["label"]))
@@ -472,10 +454,10 @@ def _(path, n, **_): assert path.shape == (n + 1, 2, 4, 4, 1) and np.isfinite(pa
 @holds("sampling.churned", lambda spacing, gamma, low, high, n: sampling.churned(spacing, gamma, low, high)(schedules["log_linear"], n), 50, spacing=(own(sampling.spacings), wild), gamma=(one(0., .1, .4), wild), low=(one(.05, 0), wild), high=(one(50., inf), wild), n=(one(1, 5), None), blame=dict(low=["high"], high=["low"]))
 def _(t, n, gamma, **_): assert n <= len(t) <= 2*n and (0 <= t).all() and (t <= 1).all() and (gamma or len(t) == n)
 
-@holds("sampling.limits sampling.dynamic", lambda name, x, share: partial(sampling.limits[name], **dict(share=share) if name == "dynamic" else {})(x, -1., 1.), 25, name=(one("clip", "dynamic"), None), x=(one(few(), 30*few(), 0*few()), None), share=(one(.995, .5, 1.), wild))
+@holds("sampling.thresholdings sampling.dynamic", lambda name, x, share: partial(sampling.thresholdings[name], **dict(share=share) if name == "dynamic" else {})(x, -1., 1.), 25, name=(one("clip", "dynamic"), None), x=(one(few(), 30*few(), 0*few()), None), share=(one(.995, .5, 1.), wild))
 def _(y, x, **_): assert y.shape == x.shape and np.isfinite(y).all() and np.abs(y).max() <= 1 + 1e-5
 
-@holds("data.mask_like", lambda known, n: data.mask_like(known, some(n)), 30, n=(one(1, 3), None), known=(lambda a: one(np.ones((8, 8), bool), zeros((a["n"], 8, 8), bool), np.ones((a["n"], 8, 8, 1), bool).tolist(), jnp.ones((8, 8), bool)), wild | one(np.ones((8, 8)), np.ones((2, 8, 8), bool), np.ones((8, 7), bool))))
+@holds("arguments.as_mask", lambda known, n: arguments.as_mask(known, some(n)), 30, n=(one(1, 3), None), known=(lambda a: one(np.ones((8, 8), bool), zeros((a["n"], 8, 8), bool), np.ones((a["n"], 8, 8, 1), bool).tolist(), jnp.ones((8, 8), bool)), wild | one(np.ones((8, 8)), np.ones((2, 8, 8), bool), np.ones((8, 7), bool))))
 def _(got, known, n): assert got.dtype == bool and got.shape == (n, 8, 8, 1) and got.all() == np.all(known)
 
 @holds("sampling.slerp", sampling.slerp, 40, a=(one(few(), few()[0], few(1)), other_shapes | one(0*few())), b=(lambda v: one(v["a"][::-1] + 1, v["a"], 2*v["a"], -v["a"], 1.000001*v["a"]), other_shapes | one(0*few())), u=(inside, wild), blame=dict(a=["b"]))
@@ -485,23 +467,23 @@ def _(got, a, b, u):
         if v in (0, 1): close(w, (a, b)[int(v)], 1e-3)
 
 walks = dict(steps=(one(1, 2), wild.filter(lambda v: v is not None)), sampler=(one(None, "dpmpp_2m", "heun", samplers["ddpm"]), wild), spacing=(one(None, "karras", "uniform", sampling.churned("karras")), wild), guidance=(one(None, 1., 0, -1., np.float32(2.)), wild), interval=(one(None, (0, inf), [0., 1.]), wild | one((2., 1.), (nan, 1.), (-1, 1), ("a", 1))),
-             limit=(one(None, "clip", "none", "dynamic"), wild), start=(one(None, 5., .5), wild | one(1e-9, 1e9)))
+             thresholding=(one(None, "clip", "none", "dynamic"), wild), start=(one(None, 5., .5), wild | one(1e-9, 1e9)))
 
-@holds("Run.plan sampling.starting", lambda **how: run().plan(**how), 150, **walks, blame=dict(spacing=["start"], steps=["start"]))
+@holds("Run.plan sampling.start_at", lambda **how: run().plan(**how), 150, **walks, blame=dict(spacing=["start"], steps=["start"]))
 def _(p, steps, guidance, start, interval, **names):
     t, alpha, sigma = map(np.asarray, p.at)
     assert all(v is None or callable(v) or isinstance(v, str) and v for v in names.values()), "nothing that is not a name should stand for the recipe's"
-    assert all(np.isfinite(v).all() for v in p.at) and len(t) >= 2 and alpha[-1] == 1 and sigma[-1] == 0 and (alpha > 0).all() and (sigma[:-1] > 0).all() and np.isfinite(p.guidance) and callable(p.rule) and callable(p.limit)
+    assert all(np.isfinite(v).all() for v in p.at) and len(t) >= 2 and alpha[-1] == 1 and sigma[-1] == 0 and (alpha > 0).all() and (sigma[:-1] > 0).all() and np.isfinite(p.guidance) and callable(p.rule) and callable(p.thresholding)
     assert steps < len(t) <= 2*steps + 1 and (guidance is None or p.guidance == guidance) and len(p.interval) == 2
     if start is not None: close(sigma[0]/alpha[0], start, 1e-2)
 
 @holds("Run.evaluations", lambda labels, **how: run(labels).evaluations(**how), 40, labels=(one(True, False), None), **{k: walks[k] for k in ("steps", "interval")}, sampler=(one(None, "heun", "ddim"), wild), guidance=(one(None, 1.), wild))
 def _(n, steps, sampler, labels, guidance, **_): least = 2*steps - 1 if sampler == "heun" else steps; assert type(n) is int and least <= n <= 2*least and (labels and guidance != 1 or n == least)
 
-ways = one(dict(), dict(steps=1, sampler="heun"), dict(sampler="ddpm", limit="none"), dict(steps=1, limit="dynamic"))
-bad_ways = one(dict(steps=0), dict(sampler="x"), dict(limit=3), dict(start=nan), dict(spacing=[]), dict(step=3), dict(interval=3), dict(interval=(1., nan)), dict(guidance="a"), dict(guidance=1e300), dict(start=1e300))
+ways = one(dict(), dict(steps=1, sampler="heun"), dict(sampler="ddpm", thresholding="none"), dict(steps=1, thresholding="dynamic"))
+bad_ways = one(dict(steps=0), dict(sampler="x"), dict(thresholding=3), dict(start=nan), dict(spacing=[]), dict(step=3), dict(interval=3), dict(interval=(1., nan)), dict(guidance="a"), dict(guidance=1e300), dict(start=1e300))
 how = lambda way: dict(steps=2) | way
-of_plan = ["steps", "sampler", "limit", "start", "spacing", "interval", "guidance"]
+of_plan = ["steps", "sampler", "thresholding", "start", "spacing", "interval", "guidance"]
 
 @holds("Run.sample", lambda way, **args: run().sample(**how(way), **args), 60, n=counts, label=(lambda a: one(None, 3, [1]*int(a["n"]), np.arange(a["n"]) % 10), wild | one(10, [1]*9)), way=(ways, bad_ways), seed=seeds, guidance=(one(1., 0., 3.), wild | one(1e30, 1e6, -1e6)), z=(lambda a: one(None, np.ones((int(a["n"]), 8, 8, 1))), spoiled_pictures), path=(one(False, True), None), batch_size=(one(4), wild),
        blame=dict(n=["label", "z"], way=of_plan))
@@ -520,7 +502,7 @@ def _(x, images, known, **_):
 
 def of_tiles(image, n, cols, zoom, gap, height=8, width=8): assert image.size == (min(cols, n)*(width*zoom + gap) if n < cols else cols*(width*zoom + gap), -(-n//cols)*(height*zoom + gap)), f"size {image.size}"
 
-@holds("viz.tiled viz.sheet", viz.tiled, 40, images=(pictures, spoiled_pictures), cols=(one(1, 2, 4), wild), zoom=(one(None, 1, 3), wild), gap=(one(0, 2), wild))
+@holds("viz.image_grid viz.png_bytes", viz.image_grid, 40, images=(pictures, spoiled_pictures), cols=(one(1, 2, 4), wild), zoom=(one(None, 1, 3), wild), gap=(one(0, 2), wild))
 def _(image, images, cols, zoom, gap):
     size, z = np.shape(images), zoom or max(1, 48//np.shape(images)[2])
     across, down = (size[2]*z + gap), (size[1]*z + gap)
@@ -530,14 +512,14 @@ def _(image, images, cols, zoom, gap):
 @holds("viz.filmstrip", viz.filmstrip, 12, frames=(pictures, spoiled_pictures), blame=dict(frames=["images"]))
 def _(text, frames): assert text.startswith("data:image/png;base64,")
 
-@holds("viz.film", viz.film, 25, path=(pictures.map(lambda x: np.stack([x, 1 - x, x])), wild | one(zeros((0, 2, 8, 8, 1)), np.full((2, 2, 8, 8, 1), nan))), ms=(one(1, 100), wild), blame=dict(path=["images"]))
+@holds("viz.to_gif", viz.to_gif, 25, path=(pictures.map(lambda x: np.stack([x, 1 - x, x])), wild | one(zeros((0, 2, 8, 8, 1)), np.full((2, 2, 8, 8, 1), nan))), ms=(one(1, 100), wild), blame=dict(path=["images"]))
 def _(gif, path, ms): assert 1 <= Image.open(io.BytesIO(gif)).n_frames <= len(path)
 
 @holds("viz.scrubber", viz.scrubber, 5, paths=(one({"a": {"b": some(3), "c": some(3)}}, {1: {2: some(3)}}), None), captions=(one(["x", "y", "z"]), None))
-def _(html, paths, captions): assert html.data.count("data:image") == sum(map(len, paths.values())) and "{" in html.data
+def _(html, paths, captions): assert html.data.count("data:image") == sum(map(len, paths.values())) + 1 and "{" in html.data
 
-@holds("viz.a_few", lambda n, label: viz.a_few(run(), n, label, steps=2), 15, n=(one(4), wild), label=(one(None, 3), wild), blame=dict(n=["label"]))
-def _(x, n, label): are_pictures(x, n, 8, 8, 1)
+@holds("viz.draw_progress", lambda n: viz.draw_progress(run(), n), 6, n=(one(4, 12), None))
+def _(files, n): assert list(files) == ["loss.png", "samples.png"] and all(Image.open(io.BytesIO(v)).size[0] > 9 for v in files.values())
 
 @holds("Run.plot_loss Run.plot_sheet", lambda rows, seed: (run().plot_loss(), run().plot_sheet(rows, seed=seed, steps=2))[1], 12, rows=(one(1, 2), wild), seed=seeds)
 def _(fig, rows, seed): assert len(fig.axes) == 10*rows
@@ -557,7 +539,7 @@ def _(got, plot, frames, **_):
     else: are_pictures(got[1], min(frames, 3), 8, 8, 1); assert len(got[0]) == min(frames, 3)
 
 @holds("Run.scrub", lambda **a: run().scrub(**a, batch_size=4), 15, labels=(one([1], [3, 4]), wild.filter(lambda v: v is not None) | one([10], [1.5])), samplers=(one(["dpmpp_2m"], ("heun",)), wild | one(["x"])), steps=(one(2), wild), seed=seeds, spacing=(one("karras"), wild), blame=dict(labels=["label"], samplers=["sampler"]))
-def _(html, labels, samplers, **_): assert html.data.count("data:image") == len(labels)*len(samplers)
+def _(html, labels, samplers, **_): assert html.data.count("data:image") == len(labels)*len(samplers) + 1 # and a still picture
 
 @holds("Run.animate", lambda **a: run().animate(**a), 20, n=(one(4), wild), out=(one(None, "a.gif"), files | one("no/a.gif", ".")), steps=(one(2), wild), ms=(one(100), wild), spacing=(one("karras"), wild))
 def _(html, out, **_): assert "data:image/gif" in html.data and (out is None or Image.open(out).n_frames == 3)
@@ -596,13 +578,13 @@ def _(d, a, b, itself): x, y = (np.asarray(v, float).reshape(len(v), -1) for v i
 @holds("metrics.copies", metrics.copies, 20, fake=(pictures, spoiled_pictures), train=(st.integers(2, 9).map(some), spoiled_pictures), real=(st.integers(3, 9).map(some), spoiled_pictures), blame=dict(fake=["a", "b"], train=["a", "b", "itself"], real=["a", "b", "itself"]))
 def _(got, **_): assert 0 <= got[0] <= 1 and np.isfinite(got[1])
 
-@holds("metrics.quality metrics.features", lambda n, labels, fake: metrics.quality(fake, labels, some(40), some(60)), 10, n=(one(12), None), fake=(one(some(12)), spoiled_pictures), labels=(one(None, some(12, True)), wild | one([1, 2])), blame=dict(fake=["labels", "images", "k"]))
+@holds("metrics.quality metrics.Reference", lambda n, labels, fake: metrics.quality(fake, labels, some(40), some(60)), 10, n=(one(12), None), fake=(one(some(12)), spoiled_pictures), labels=(one(None, some(12, True)), wild | one([1, 2])), blame=dict(fake=["labels", "images", "k"]))
 def _(s, labels, **_): assert ("accuracy" in s) == (labels is not None) and all(np.isfinite(v) for v in s.values())
 
 @holds("metrics.as_table", metrics.as_table, 20, rows=(one({"a": dict(x=1., y=2)}, {"a": dict(x=.5), "b": dict(x=2)}), wild | one({"a": dict(x=1), "b": dict(y=1)}, {"a": 3})))
 def _(text, rows): assert len({len(line) for line in text.split("\n")}) == 1 and len(text.split("\n")) == len(rows) + 2
 
-@holds("metrics.floor metrics.like_real", lambda n, seed: (metrics.like_real(n), metrics.floor(n, seed))[::-1], 10, n=(one(50), wild | one(5)), seed=(one(0), wild), blame=dict(n=["k"]))
+@holds("metrics.real_scores metrics.proportional_labels", lambda n, seed: (metrics.proportional_labels(n), metrics.real_scores(n, seed))[::-1], 10, n=(one(50), wild | one(5)), seed=(one(0), wild), blame=dict(n=["k"]))
 def _(got, n, seed): assert all(np.isfinite(v) for v in got[0].values()) and len(got[1]) == n and set(got[1]) <= set(range(10))
 
 @holds("Run.evaluate", lambda n, seed, way: digits_run().evaluate(n, seed, **way), 10, n=(one(32), wild | one(5)), seed=(one(0), wild), way=(one({}), bad_ways), blame=dict(n=["k"], way=of_plan))
@@ -629,31 +611,79 @@ def _(at, n, **_): assert all(v.shape == (n,) and np.isfinite(v).all() for v in 
 @holds("likelihood.summary", likelihood.summary, 15, nats=(one([-1., -2.], np.float32([3, 4, 5])), None), D=(one(1, 64), None), width=(one(.125, 1), None))
 def _(got, nats, D, width): bits = -np.asarray(nats, float)/D/np.log(2) - np.log2(width); close(got, [bits.mean(), bits.std(ddof=1)/len(bits)**.5])
 
-@holds("Run.bits_per_dim likelihood.bound likelihood.flow", lambda **a: run().bits_per_dim(**a), 20, images=(one(some(4)), spoiled_pictures.filter(lambda v: v is not None) | one(np.full((4, 8, 8, 1), .01))), labels=(one(some(4, True), 3), wild), levels=(one(17), wild | one(5)), stops=(one(4), wild), low=(one(.03), wild), high=(one(80.), wild), seed=seeds, batch_size=(one(4), wild),
+@holds("Run.bits_per_dim Run.undecided likelihood.elbo likelihood.ode_log_likelihood", lambda **a: run().bits_per_dim(**a), 20, images=(one(some(4)), spoiled_pictures.filter(lambda v: v is not None) | one(np.full((4, 8, 8, 1), .01))), labels=(one(some(4, True), 3), wild), levels=(one(17), wild | one(5)), stops=(one(4), wild), low=(one(.03), wild), high=(one(80.), wild), seed=seeds, batch_size=(one(4), wild),
        blame=dict(images=["labels", "label"], labels=["label"], levels=["images"], low=["high"], high=["low"]))
 def _(s, **_): assert list(s) == ["bound", "bound_error", "flow", "flow_error", "n"] and all(np.isfinite(v) for v in s.values()) and s["n"] == 4
 
 # --- all of them
 
+def doors():
+    "Public functions and classes by name, by a rule: handed out by `unetdiff`, or checking their arguments; and the public methods of a run."
+    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, cli, arguments, convolution, devices, loop, sources, checkpoints
+    exported = [(m.__name__.split(".")[-1], name, getattr(m, name)) for m in modules for name in m.__all__]
+    is_checked = lambda v: hasattr(v, "is_checked") or isinstance(v, type) and hasattr(v.__init__, "is_checked")
+    found = {f"{m}.{name}": v for m, name, v in exported if name in unetdiff._names or is_checked(v)}
+    methods = {f"Run.{name}": v for name, v in vars(Run).items() if not name.startswith("_") and (callable(v) or isinstance(v, property))}
+    return found | methods
+
+judged_elsewhere = {"devices.start_notebook", "training.Run"} # the first line of every notebook; what `train` returns
+
 def uncovered():
-    "What is exported, and neither judged here nor internal; and what is on a list and not exported."
-    modules = [m.__name__.split(".")[-1] for m in (data, unet, diffusion, training, sampling, viz, metrics, likelihood, cli)]
-    exported = {f"{m}.{name}" for m in modules for name in import_module(f"unetdiff.{m}").__all__}
-    exported |= {f"Run.{name}" for name, v in vars(Run).items() if not name.startswith("_") and (callable(v) or isinstance(v, property))}
-    known = names | set(internal) | {"training.Run", "Run.recipe"}
-    return sorted(exported - known), sorted(known - exported - {"Run.recipe"})
+    "Doors that are not judged here; and what is judged and does not exist."
+    def exists(name):
+        module, attribute = name.split(".")
+        return hasattr(Run if module == "Run" else globals()[module], attribute)
+    return sorted(set(doors()) - names - judged_elsewhere), sorted(name for name in names if not exists(name))
+
+# --- keywords that do not exist
+
+def speller():
+    "Doors that check their arguments, by name, with their keywords."
+    found = {k: (v if callable(v) else v.fget) for k, v in doors().items() if callable(v) and k != "cli.main"}
+    keywords = {k: [n for n in inspect.signature(v).parameters if n != "self"] for k, v in found.items() if hasattr(v, "is_checked")}
+    takes_any = {k for k, v in found.items() if any(p.kind == p.VAR_KEYWORD for p in inspect.signature(v).parameters.values())}
+    return {k: (found[k], v) for k, v in keywords.items() if v and k not in takes_any}
+
+def misspelt(case, word):
+    "A word with a letter lost, doubled, changed, or two of them swapped."
+    i = case.draw(st.integers(0, len(word) - 1))
+    return case.draw(one(word[:i] + word[i + 1:], word[:i] + word[i]*2 + word[i + 1:], word[:i] + "z" + word[i + 1:], word[:i] + word[i:i + 2][::-1] + word[i + 2:]))
+
+def unknown_keywords(cases):
+    "Misspelt keywords of all doors: how many were refused, each with the nearest name."
+    of, count = speller(), [0]
+    assert {"training.train", "training.train_digits", "Run.sample", "sources.pictures"} <= set(of), f"these should check their keywords: {sorted(of)}"
+    likeness = lambda a, b: difflib.SequenceMatcher(None, b, a).ratio()
+    @seeded(1)
+    @settings(max_examples=cases, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(st.data())
+    def test(case):
+        door = case.draw(sampled_from(sorted(of)))
+        f, known = of[door]
+        word = case.draw(sampled_from(known))
+        wrong = misspelt(case, word)
+        if wrong in known or not wrong: return
+        try: f(**{wrong: 1})
+        except TypeError as e: said = re.match(rf"{wrong}: got .+, but takes .+; the nearest is '(\w+)'$", str(e))
+        else: said = None
+        assert said and said[1] in known, f"{door}({wrong}=1) should be refused with the nearest name"
+        assert likeness(wrong, said[1]) >= likeness(wrong, word) - 1e-9, f"{door}({wrong}=1): {said[1]} is not the nearest"
+        count[0] += 1
+    test()
+    return count[0]
 
 def main(cases=2000, only=""):
     "So many cases in all, divided among the properties by their shares."
     missing, gone = uncovered()
-    assert not missing, f"neither judged nor internal: {missing}"
-    assert not gone, f"judged or internal, but not exported: {gone}"
+    assert not missing, f"public, and not judged: {missing}"
+    assert not gone, f"judged, but no longer there: {gone}"
     warnings.simplefilter("ignore")
+    print(f"{unknown_keywords(max(100, cases//4))} misspelt keywords refused, each with the nearest name", flush=True)
     total, failed, start, whole = [0, 0], [], time.time(), sum(p[2] for p in properties)
-    for name, f, share, blame, arguments, right in properties:
+    for name, f, share, blame, drawn, right in properties:
         if only not in name: continue
         begun = time.time()
-        try: outcome = run_property(name, f, blame, arguments, right, math.ceil(share*cases/whole))
+        try: outcome = run_property(name, f, blame, drawn, right, math.ceil(share*cases/whole))
         except Exception as e: failed.append(name); print(f"{name}: FAILED\n    {type(e).__name__}: {str(e)[:1000]}", flush=True); continue
         total = np.add(total, outcome)
         print(f"{name:28} {sum(outcome):4} cases: {outcome[1]:4} right, {outcome[0]:4} refused, {time.time() - begun:5.1f} s", flush=True)

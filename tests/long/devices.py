@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-net = dict(net=dict(features=8, mults=(1,), attend=()), batch_size=32, progress=False)
+net = dict(net=dict(features=8, channel_mults=(1,), attention_levels=()), batch_size=32, progress=False)
 
 
 def child(how):
@@ -29,7 +29,9 @@ def child(how):
     import jax
     if "GCE_METADATA_IP" in os.environ: del os.environ["TPU_SKIP_MDS_QUERY"] # JAX has set it, for there is no TPU
     import unetdiff
+    from unetdiff.engine.devices import start_devices
     unetdiff.keep_compiled()
+    start_devices() # joins the other processes; `train` would, but `digits` makes arrays before it
     die = how.pop("die", None)
     def callback(step, metrics, run):
         if die and step == die["step"] and jax.process_index() == 1: os.kill(os.getpid(), getattr(signal, die["by"]))

@@ -7,12 +7,12 @@ once = """
 import time; start = time.time()
 from unetdiff import train_digits
 run = train_digits(seed={seed}, progress=False)
-from unetdiff.metrics import floor, like_real
-run.sample(1024, like_real(1024)).block_until_ready()
+from unetdiff.metrics import proportional_labels, real_scores
+run.sample(1024, proportional_labels(1024)).block_until_ready()
 seconds = time.time() - start
 import json, numpy as np
 scores, plain = run.evaluate(1024), run.evaluate(1024, guidance=1.)
-real = np.mean([floor(1024, i)["frechet"] for i in range(20)])
+real = np.mean([real_scores(1024, i)["frechet"] for i in range(20)])
 print(json.dumps({{"seconds": seconds, "evaluations": run.evaluations()}} | scores | {{"frechet / real": scores["frechet"]/real}}
                  | {{k + ", no guidance": v for k, v in plain.items()}}))
 """

@@ -16,7 +16,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from unetdiff import sampling
 from unetdiff.diffusion import edm_sigma, schedules
-from unetdiff.sampling import Point, churned, ddim, move, points, sample_loop, samplers, spacings
+from unetdiff.sampling import NoiseLevel, churned, ddim, points, sample_loop, sampler_step, samplers, spacings
 
 torch.set_num_threads(1) # more only wait for each other on such small tensors
 wrong = [] # sentences about what is off
@@ -153,7 +153,7 @@ def clean(x, t):
 
 def formula(at, x, denoise, order):
     "DPM-Solver++ (Lu et al. 2022, eq. 12 with k = 1; Algorithm 2), as printed there, in NumPy."
-    at = [Point(*v) for v in zip(*map(np.asarray, at))]
+    at = [NoiseLevel(*v) for v in zip(*map(np.asarray, at))]
     path, seen, h = [x], [], []
     for t, s in zip(at, at[1:]):
         seen.append(np.asarray(denoise(x, t)))
@@ -170,7 +170,7 @@ def formulas():
     print(f"\n{'against the formula of DPM-Solver++, uneven':44s}{'order 1':>10s}{'order 2':>13s}")
     for name in ("linear", "cosine", "log_linear", "edm", "flow"):
         t = np.sort(np.random.default_rng(3).random(24))[::-1]
-        at, x = Point(*(v[:-1] for v in points(schedules[name], t))), np.random.default_rng(4).normal(size=shape)
+        at, x = NoiseLevel(*(v[:-1] for v in points(schedules[name], t))), np.random.default_rng(4).normal(size=shape)
         e = [apart(ours(samplers[rule], x, at, np.zeros((len(t), *shape)), clean), formula(at, x, clean, order))
              for rule, order in (("ddim", 1), ("dpmpp_2m", 2))]
         print(f"{name:44s}{e[0]:10.1e}{e[1]:13.1e}")
@@ -191,18 +191,18 @@ def exact(x, t):
 
 def by_spacing(schedule, spacing):
     "How to have n + 1 points, without the clean one."
-    return lambda n: Point(*(v[:-1] for v in points(schedules[schedule], spacings[spacing](schedules[schedule], n + 1))))
+    return lambda n: NoiseLevel(*(v[:-1] for v in points(schedules[schedule], spacings[spacing](schedules[schedule], n + 1))))
 
 
 def by_sigma(n):
     "Karras et al. 2022, Table 1: sigma from 80 to .002, rho 7."
     t = np.linspace(1, 0, n + 1)
-    return Point(*map(jnp.asarray, (t, np.ones_like(t), edm_sigma(t))))
+    return NoiseLevel(*map(jnp.asarray, (t, np.ones_like(t), edm_sigma(t))))
 
 
 def end_error(rule, at):
     "How far the end is from the exact flow's, on which (x - alpha mean)/spread stays."
-    u, first, last = np.linspace(-2, 2, 9).reshape(1, 9, 1, 1), *(Point(*(v[i] for v in at)) for i in (0, -1))
+    u, first, last = np.linspace(-2, 2, 9).reshape(1, 9, 1, 1), *(NoiseLevel(*(v[i] for v in at)) for i in (0, -1))
     x = ours(samplers[rule], first.alpha*mean + spread(first)*u, at, np.zeros((len(at.t), *u.shape)), exact)[-1]
     return np.sqrt(np.mean(((x - last.alpha*mean)/spread(last) - u)**2))
 
@@ -237,16 +237,16 @@ def divided(schedule, t, parts):
 
 def right_spread(at):
     "Standard deviation of the last estimate, which is what comes out, of Gaussian data."
-    last = Point(*(v[-2] for v in at))
+    last = NoiseLevel(*(v[-2] for v in at))
     return last.alpha*std**2/spread(last)
 
 
 def moments(at):
     "Mean and standard deviation at the end of Heun's walk, exactly: each step is a x + b + c z."
-    here, there = Point(*(v[:-1] for v in at)), Point(*(v[1:] for v in at))
-    end = lambda x, z, t, s: move(samplers["heun"], exact, x, t, s, jnp.zeros(()), z)[0]
+    here, there = NoiseLevel(*(v[:-1] for v in at)), NoiseLevel(*(v[1:] for v in at))
+    end = lambda x, z, t, s: sampler_step(samplers["heun"], exact, x, t, s, jnp.zeros(()), z)[0]
     b, x, z = (np.asarray(jax.vmap(partial(end, *map(jnp.asarray, v)))(here, there)) for v in ((0., 0.), (1., 0.), (0., 1.)))
-    middle, variance = at.alpha[0]*mean, spread(Point(*(v[0] for v in at)))**2
+    middle, variance = at.alpha[0]*mean, spread(NoiseLevel(*(v[0] for v in at)))**2
     for a, b, c in zip(x - b, b, z - b): middle, variance = a*middle + b, a**2*variance + c**2
     return float(middle), float(variance)**.5
 
@@ -254,7 +254,7 @@ def moments(at):
 def ends(at, seed, n):
     "Where `n` walks with Heun end, always the same starts."
     u = jax.random.normal(jax.random.key(100), (1, n, 1, 1))
-    x = at.alpha[0]*mean + spread(Point(*(v[0] for v in at)))*u
+    x = at.alpha[0]*mean + spread(NoiseLevel(*(v[0] for v in at)))*u
     return np.asarray(sample_loop(exact, x, at, jax.random.split(jax.random.key(seed), 1), samplers["heun"])).ravel()
 
 
@@ -295,9 +295,9 @@ def up_step():
     "One step to more noise: exact distribution at its end, and the right correlation with where it started."
     print(f"\n{'a step up alone':30s}{'variance, algebra':>18s}{'mean':>8s}{'spread':>8s}{'correlation':>13s}{'is':>8s}   (standard errors, value)")
     for name, start, end in (("edm", .3, .5), ("linear", .3, .5), ("flow", .3, .5), ("log_linear", .5, .52)):
-        t, up = (Point(*(v[0] for v in points(schedules[name], [time]))) for time in (start, end))
+        t, up = (NoiseLevel(*(v[0] for v in points(schedules[name], [time]))) for time in (start, end))
         memory = jnp.ones(()), jnp.ones(())
-        step = lambda x, z: move(samplers["dpmpp_2m"], exact, x, t, up, memory, z)
+        step = lambda x, z: sampler_step(samplers["dpmpp_2m"], exact, x, t, up, memory, z)
         k, c = (float(step(jnp.asarray(x), jnp.asarray(z))[0]) for x, z in ((1., 0.), (0., 1.)))
         algebra = abs((k*spread(t))**2 + c**2 - spread(up)**2)/spread(up)**2
         before = t.alpha*mean + spread(t)*jax.random.normal(jax.random.key(1), (draws,))

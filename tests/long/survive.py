@@ -25,8 +25,10 @@ import numpy as np
 
 import unetdiff
 from unetdiff import digits, load, train
+from unetdiff.engine import checkpoints
+from unetdiff.engine.devices import start_devices
 
-small = dict(net=dict(features=8, mults=(1,), attend=()), log_every=10, averaging=(17., 7.), progress=False)
+small = dict(net=dict(features=8, channel_mults=(1,), attention_levels=()), log_every=10, averaging=(17., 7.), progress=False)
 shorter = small | dict(steps=400)
 often = dict(every=20)
 
@@ -34,12 +36,13 @@ often = dict(every=20)
 def child(out, steps):
     "Train into the folder, from where it was left."
     unetdiff.keep_compiled()
+    start_devices()
     train(*digits(), out=out, resume=True, checkpoints=often, steps=int(steps), **small)
 
 
 def learned(run):
     "Everything that a run has learned, in an order that does not depend on how it was made."
-    return jax.tree.leaves((unetdiff.training.model_state(run.model), run.history, run.snapshots))
+    return jax.tree.leaves((checkpoints.network_arrays(run.model), run.history, run.snapshots))
 
 
 def same(a, b): return all(np.array_equal(x, y) for x, y in zip(learned(a), learned(b), strict=True))
@@ -79,9 +82,9 @@ def stopped(out, version=unetdiff.__version__, **changes):
     "A training that was stopped before its end, as this version or another would have left it."
     def stop(step, metrics, run):
         if step == shorter["steps"] - 20: signal.raise_signal(signal.SIGINT)
-    here, unetdiff.training.__version__ = unetdiff.training.__version__, version
+    here, checkpoints.__version__ = checkpoints.__version__, version
     train(*digits(), out=out, checkpoints=often, callback=stop, **shorter | changes)
-    unetdiff.training.__version__ = here
+    checkpoints.__version__ = here
     return out
 
 
@@ -89,7 +92,7 @@ def damages(folder, n, seed=0):
     "Spoil checkpoints n times; how often each outcome came."
     alone, folder, outcomes = train(*digits(), **shorter), Path(folder), {}
     whole = stopped(folder/"whole")
-    others = {"other version": stopped(folder/"version", "9.9"), "other shapes": stopped(folder/"shapes", net=dict(features=4, mults=(1,), attend=()))}
+    others = {"other version": stopped(folder/"version", "9.9"), "other shapes": stopped(folder/"shapes", net=dict(features=4, channel_mults=(1,), attention_levels=()))}
     rng = random.Random(seed)
     for i in range(n):
         out, other = folder/"spoiled", rng.choice([*others]) if rng.random() < .2 else None

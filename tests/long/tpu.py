@@ -22,12 +22,13 @@ from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from unetdiff.engine.devices import Layout
 from unetdiff.sampling import sample_batch  # and gives runs their `plan`
-from unetdiff.training import Recipe, Run, first_state, optimizers, presets, train_steps, unet_for
+from unetdiff.training import Recipe, Run, TrainState, optimizers, presets, train_steps, unet_for
 
-results = Path(__file__).parents[2]/"benchmarks"/"tpu.json"
+results = Path(__file__).parents[2]/"nbs"/"data"/"tpu.json" # beside the page that shows it
 chips = {"v2:2x2x1": 4, "v5e:2x4": 8, "v6e:2x4": 8, "v5e:16x16": 256} # a v2 chip has two cores, each a device of its own
-large = Recipe(net=dict(features=128, mults=(1, 2, 4, 5), attend=(2, 3)), dtype="bfloat16", batch_size=256)
+large = Recipe(net=dict(features=128, channel_mults=(1, 2, 4, 5), attention_levels=(2, 3)), dtype="bfloat16", batch_size=256)
 # name: recipe, shape of a picture, classes, pictures that each device holds (None: those of a step, for the tutorial's batch is all it has)
 models = {"default": (replace(presets["default"], batch_size=256), (8, 8, 1), 10, 1707),
           "tutorial": (presets["tutorial"], (8, 8, 1), None, None),
@@ -39,7 +40,7 @@ def mesh_of(topology):
     return Mesh(np.array(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices), "batch")
 
 def placed(tree, mesh, *axis):
-    "The shapes of these arrays, placed on the mesh as `fit` and `in_batches` place the arrays themselves."
+    "The shapes of these arrays, placed on the mesh as `fit` and `map_batches` place the arrays themselves."
     shape = lambda a: jax.ShapeDtypeStruct(np.shape(a), jax.dtypes.result_type(a) if not hasattr(a, "dtype") else a.dtype, sharding=NamedSharding(mesh, PartitionSpec(*axis)))
     return jax.tree.map(shape, tree)
 
@@ -59,20 +60,20 @@ def train_program(name, mesh):
     recipe, shape, classes, model = network(name)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     optimizer, N = optimizers[recipe.optimizer](recipe.steps), sizes(name, mesh.size)[1]
-    state = jax.eval_shape(lambda *a: first_state(*a, recipe, optimizer), params, rest)
+    state = jax.eval_shape(lambda params, rest: TrainState(params, (params,)*len(recipe.exponents), optimizer.init(params), rest), params, rest)
     images, labels = jax.ShapeDtypeStruct((N, *shape), jnp.float32), None if classes is None else jax.ShapeDtypeStruct((N,), jnp.int32)
     state, images, labels, key = placed((state, images, labels, jax.eval_shape(lambda: jax.random.key(0))), mesh)
-    return train_steps.trace(state, 0, recipe.log_every, images, labels, key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, mesh=mesh)
+    return train_steps.trace(state, 0, recipe.log_every, images, labels, key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, layout=Layout(mesh))
 
 def sample_program(name, mesh):
-    "`sample_batch` as `run.walk` calls it."
+    "`sample_batch` as `run.sample` calls it."
     recipe, shape, classes, model = network(name)
     (graph, state), B = nnx.split(model), sizes(name, mesh.size)[0]
     plan = Run(model, recipe, {}, (), dict(classes=classes)).plan()
     fixed = placed((state, plan.at, plan.guidance, plan.interval, 1., jax.eval_shape(lambda: jax.random.key(0))), mesh)
     i, x_0, label = np.zeros(B, np.int32), np.zeros((B, *shape), np.float32), None if classes is None else np.zeros(B, np.int32)
     rows = placed((i, x_0, None, label, None), mesh, "batch")
-    return sample_batch.trace(*fixed, *rows, graph=graph, recipe=recipe, rule=plan.rule, limit=plan.limit, classes=classes, path=False)
+    return sample_batch.trace(*fixed, *rows, graph=graph, recipe=recipe, rule=plan.rule, thresholding=plan.thresholding, classes=classes, path=False)
 
 programs = {"train": train_program, "sample": sample_program}
 

@@ -1,0 +1,58 @@
+"""The command: what it trains, leaves, goes on with and refuses."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import unetdiff
+from unetdiff.cli import main
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "A folder in which the command has trained twenty steps."
+    out = tmp_path_factory.mktemp("command")/"ones"
+    main(digit=1, steps=20, out=str(out), no_cache=True)
+    return out
+
+
+def test_folder_holds_pictures_and_model(trained):
+    assert sorted(p.name for p in trained.glob("[!.]*")) == ["held_out.safetensors", "loss.png", "model.safetensors", "run.json", "samples.png"]
+
+
+def test_finished_run_is_only_drawn_again(trained):
+    before = unetdiff.load(trained)
+    (trained/"samples.png").unlink()
+    main(digit=1, steps=20, out=str(trained), resume=True, no_cache=True)
+    assert np.array_equal(unetdiff.load(trained).history["loss"], before.history["loss"])
+    assert (trained/"samples.png").exists()
+
+
+def test_run_goes_on_where_more_steps_are_asked_for(trained):
+    before = unetdiff.load(trained).history["loss"]
+    main(digit=1, steps=40, out=str(trained), resume=True, no_cache=True)
+    after = unetdiff.load(trained).history["loss"]
+    assert len(after) == 40 and np.array_equal(after[:20], before)
+
+
+@pytest.mark.parametrize("options, words", [
+    (dict(digit=12), "digit: got 12"), (dict(digit=-1), "digit: got -1"), (dict(steps=0), "steps: got 0"), (dict(preset="quick"), "preset: got 'quick'"),
+    (dict(preset="tutorial"), "digit: got None"), (dict(dtype="float16"), "dtype: got 'float16'"), (dict(seed=-1), "seed: got -1"), (dict(out=""), "out: got ''")])
+def test_impossible_requests_end_in_one_sentence(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end: main(**dict(out="new", no_cache=True) | options)
+    said = end.value.code  # a text: exit code 1
+    assert isinstance(said, str) and said.startswith("unetdiff: ") and words in said and "\n" not in said, said
+    assert not any(tmp_path.iterdir()), "a refused request has written something"
+
+
+def test_folder_that_holds_a_run_is_refused(trained):
+    with pytest.raises(SystemExit) as end: main(out=str(trained), no_cache=True)
+    assert "already holds a run" in end.value.code
+
+
+def test_importing_the_package_is_light():
+    "Nothing heavy is imported before a public name is used."
+    light = "import sys, unetdiff; dir(unetdiff); print(sorted({'jax', 'flax', 'matplotlib', 'sklearn', 'optax', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", light], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,190 @@
+"""Pictures from folders and data sets: read right, refused in one sentence, streamed in an order that depends on the step alone."""
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from test_arguments import refuses
+
+from unetdiff import pictures
+from unetdiff.data import split
+from unetdiff.engine.arguments import as_images
+from unetdiff.engine.devices import mesh_for
+from unetdiff.engine.sources import Pictures, collect, describe, epoch_batches, read_ahead, steps_at_a_time
+
+
+@pytest.fixture(scope="module")
+def bytes_(digit_images, digit_labels):
+    "Digits as bytes: five threes, then five fives."
+    return [(255*digit_images[digit_labels == digit][:5]).astype(np.uint8) for digit in (3, 5)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, bytes_):
+    "Three threes and three fives as files, in sub-folders; one five is larger, and in colour."
+    path = tmp_path_factory.mktemp("pictures")
+    for name, digits in zip(("three", "five"), bytes_):
+        (path/name).mkdir()
+        for i, x in enumerate(digits[:3]):
+            picture = Image.fromarray(x[..., 0])
+            if (name, i) == ("five", 1): picture = picture.resize((20, 24)).convert("RGB")
+            picture.save(path/name/f"{i}.png")
+    return path
+
+
+@pytest.fixture
+def found(folder): return pictures(folder, size=8, channels=1)
+
+
+class Source:
+    "A data source as Grain knows it: a length, and elements of some form."
+    def __init__(self, x, form): self.x, self.form = x, form
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return self.form(self.x[i], i % 2)
+
+
+def test_sizes_that_differ_are_refused(folder):
+    refuses(lambda: as_images(pictures(folder)), "images: got picture 1 of shape (24, 20, 3)")
+
+
+def test_folder(found, bytes_):
+    threes, fives = bytes_
+    assert repr(found) == "Pictures(6, 8, 8, 1)" and found.shape == (6, 8, 8, 1)
+    assert found.labels.tolist() == [0, 0, 0, 1, 1, 1] and found.names == ["five", "three"]
+    assert found[0].dtype == np.uint8
+    np.testing.assert_array_equal(as_images(found)[3:], as_images(threes[:3]))
+    np.testing.assert_array_equal(found[0], fives[0])
+
+
+def test_some_of_them(found):
+    part = found[np.array([4, 0])]
+    assert part.shape == (2, 8, 8, 1) and part.labels.tolist() == [1, 0]
+    np.testing.assert_array_equal(part[0], found[4])
+    assert found[:2].labels.tolist() == [0, 0]
+
+
+def test_pictures_can_be_split(found):
+    train, test, train_labels, test_labels = split(found, found.labels, .5)
+    assert type(train) is Pictures and len(train) == 3
+    assert sorted(test_labels.tolist()) in ([0, 0, 1], [0, 1, 1]), f"both classes should be held back: {test_labels}"
+    np.testing.assert_array_equal(train.labels, train_labels)
+
+
+def test_size_and_channels(folder):
+    resized = pictures(folder, size=(6, 4), channels=3)
+    assert resized.shape == np.asarray(resized).shape == (6, 6, 4, 3)
+
+
+forms = {
+    "pair": lambda x, y: (x, y),
+    "dictionary with a Pillow image": lambda x, y: dict(image=Image.fromarray(x[..., 0]), label=y),
+    "other keys, no channels": lambda x, y: {"y": y, "x": x[..., 0]},
+    "floats": lambda x, y: (x/np.float32(255), np.int64(y)),
+}
+
+@pytest.mark.parametrize("form", forms)
+def test_elements_of_many_forms(bytes_, form):
+    p = pictures(Source(bytes_[0], forms[form]))
+    assert p.labels.tolist() == [0, 1, 0, 1, 0]
+    np.testing.assert_allclose(as_images(p), as_images(bytes_[0]), atol=1e-6)
+
+
+def test_labels_missing_or_given(bytes_):
+    assert pictures(Source(bytes_[0], lambda x, y: x)).labels is None
+    given = pictures(Source(bytes_[0], forms["pair"]), labels=[1, 1, 0, 2, 0])
+    assert given.labels.tolist() == [1, 1, 0, 2, 0]
+
+
+def test_columns_of_a_hugging_face_data_set(bytes_):
+    class Kind: names = ["even", "odd"]
+    class Table(Source):
+        features = dict(image=object(), kind=Kind())
+        def __getitem__(self, i):
+            if i == "kind": return np.arange(5) % 2
+            return dict(image=Image.fromarray(self.x[i][..., 0]), kind=i % 2)
+    p = pictures(Table(bytes_[0], None))
+    assert p.labels.tolist() == [0, 1, 0, 1, 0] and p.names == ["even", "odd"]
+
+
+def test_folders_that_are_refused(tmp_path):
+    refuses(lambda: pictures(tmp_path/"none"), "which is no folder")
+    refuses(lambda: pictures(tmp_path), "where no pictures are")
+    (tmp_path/"a.png").write_bytes(b"no picture")
+    refuses(lambda: pictures(tmp_path), "a.png', which cannot be read")
+    (tmp_path/"in").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path/"in"/"b.png")
+    refuses(lambda: pictures(tmp_path), "beside its sub-folders")
+
+
+def test_modes_of_files(tmp_path):
+    (tmp_path/"in").mkdir()
+    file = tmp_path/"in"/"b.png"
+    Image.new("L", (4, 4)).save(file)
+    assert pictures(tmp_path).labels is None, "one sub-folder alone is no class"
+    Image.new("RGBA", (4, 4)).save(file)
+    assert pictures(tmp_path).shape == (1, 4, 4, 3)
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(file)
+    refuses(lambda: pictures(tmp_path), "mode 'I;16'")
+
+
+@pytest.mark.parametrize("bad", [0, "8", (8,), (8, 8, 1), 1.5], ids=repr)
+def test_sizes_that_are_refused(folder, bad):
+    refuses(lambda: pictures(folder, size=bad), f"size: got {bad!r}")
+
+
+@pytest.mark.parametrize("bad", [2, "grey", 0])
+def test_channels_that_are_refused(folder, bad):
+    refuses(lambda: pictures(folder, channels=bad), "channels: got")
+
+
+@pytest.mark.parametrize("bad", [3, None, iter([]), []], ids=["number", "None", "iterator", "empty"])
+def test_sources_that_are_refused(bad):
+    refuses(lambda: pictures(bad), "images: got a")
+
+
+def test_elements_that_are_refused(bytes_):
+    refuses(lambda: pictures(Source(bytes_[0], lambda x, y: "x")), "cannot be read")
+    refuses(lambda: pictures(Source(bytes_[0], lambda x, y: 3)), "a source of int")
+    refuses(lambda: pictures(Source(bytes_[0], lambda x, y: x/255.), size=4), "size: got (4, 4) for a picture")
+
+
+def test_collect_reads_or_streams(found):
+    images, labels, known = collect(found, None, None)
+    assert isinstance(images, np.ndarray) and images.dtype == np.float32 and labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert known == {"names": ["five", "three"]}
+    streamed, _, known = collect(found, None, True)
+    assert streamed is found and known["streamed"]
+    assert describe(streamed, found.labels)["label_counts"] == [3, 3]
+
+
+@pytest.fixture(scope="module")
+def every(digit_images): return digit_images[30:40]
+
+
+@pytest.fixture(scope="module")
+def dealt(every): return epoch_batches(pictures(every), np.arange(10), 4, 1)
+
+
+def test_batch_follows_from_its_number(every, dealt):
+    for i in (0, 3, 7, 2):
+        x, y = dealt[i]
+        np.testing.assert_array_equal(x, every[y])
+        np.testing.assert_array_equal(y, dealt[i][1], err_msg="the same again, in any order")
+
+
+def test_each_epoch_has_its_own_order(dealt):
+    epochs = np.concatenate([dealt[i][1] for i in range(5)]).reshape(2, 10)
+    np.testing.assert_array_equal(np.sort(epochs, 1), np.tile(np.arange(10), (2, 1)))
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_stream_starts_anywhere(dealt):
+    several = read_ahead(dealt, 3, 2, mesh_for(4))
+    x, y = next(several)
+    assert x.shape == (2, 4, 8, 8, 1) and isinstance(x, jax.Array)
+    np.testing.assert_array_equal(y, [dealt[3][1], dealt[4][1]])
+    np.testing.assert_array_equal(next(several)[1], [dealt[5][1], dealt[6][1]])
+
+
+def test_steps_at_a_time(every):
+    size = every[0].nbytes
+    assert [steps_at_a_time(size, *how) for how in ((2**18, 100), (2**13, 100), (4, 7))] == [1, 25, 7]
