@@ -1,6 +1,7 @@
 """The command: what it trains, leaves, goes on with and refuses."""
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,17 @@ import unetdiff
 from unetdiff.cli import main
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small(tiny_settings):
+    "The default preset with the tests' tiny network, which is quick to compile."
+    settings = {name: v for name, v in tiny_settings.items() if name != "progress"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(unetdiff.presets, "default", replace(unetdiff.presets["default"], **settings))
+        yield
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, small):
     "A folder in which the command has trained twenty steps."
     out = tmp_path_factory.mktemp("command")/"ones"
     main(digit=1, steps=20, out=str(out), no_cache=True)
