@@ -5,6 +5,7 @@ import pytest
 
 import unetdiff
 from unetdiff import monitor, pictures
+from unetdiff.diffusion import Process
 from unetdiff.engine.arguments import Averaging, BatchSize, Count, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, RandomKey, Range, Seed, Settings, Share, Switch, as_array, as_images, as_labels, as_mask, check, check_names, checked, choose, even_from_4, number, rising, rule_of, whole
 from unetdiff.engine.checkpoints import Checkpoints
 
@@ -88,17 +89,24 @@ def test_unknown_names():
     (lambda: monitor(outt="x"), "monitor", "out"),
     (lambda: pictures(grey_bytes, chanels=1), "pictures", "channels"),
     (lambda: Checkpoints("x", evry=3), "Checkpoints", "every"),
-    (lambda: unetdiff.load(label_dropuot=.1), "the saved run's recipe", "label_dropout"),
+    (lambda: unetdiff.load(label_dropuot=.1), "load", "label_dropout"),
     (lambda: unetdiff.train(grey_bytes, learnin_rate=1), "train", ""),
     (lambda: unetdiff.train_digits(outt="x"), "train_digits", "out"),
+    (lambda: unetdiff.train_digits(labels=[1]), "train_digits", ""), # `train` takes labels, but here the digits bring them
+    (lambda: unetdiff.digits(digt=3), "digits", "digit"),
+    (lambda: unetdiff.Recipe(step=3), "Recipe", "steps"),
+    (lambda: Process(schedul="cosine"), "Process", "schedule"),
     (lambda: unetdiff.Recipe(net=dict(feature=8)), "UNet", "features")], ids=lambda v: v if isinstance(v, str) else "")
 def test_public_functions_name_the_nearest(call, of, nearest):
     refuses(call, f"but takes only those of {of}; the nearest is '{nearest}", error=TypeError)
 
 
-def test_delegated_names_are_known(bundled):
-    "`sample` hands its keywords on to `plan`, so it knows those as well."
-    refuses(lambda: bundled.sample(8, guidence=2), "guidence: got", "the nearest is 'guidance'", error=TypeError)
+@pytest.mark.parametrize("method, wrong, nearest", [("sample", "guidence", "guidance"), ("evaluate", "guidence", "guidance"), ("scrub", "sampler", "samplers"),
+                                                    ("animate", "labels", "label"), ("plot_sheet", "row", "rows"), ("plot_samples", "strt", "start"),
+                                                    ("save", "pth", "path"), ("averaged", "sdt", "std")])
+def test_methods_name_the_nearest(bundled, method, wrong, nearest):
+    "Of their own arguments and of those that they hand on to `sample`, `reconstruct` or `plan`."
+    refuses(lambda: getattr(bundled, method)(**{wrong: 2}), f"{wrong}: got", f"those of {method}; the nearest is '{nearest}'", error=TypeError)
 
 
 def test_choose():

@@ -9,7 +9,7 @@ __all__ = ['exponent', 'overlap', 'read_snapshots']
 from dataclasses import replace
 import numpy as np
 from fastcore.basics import patch
-from .engine.arguments import check, number
+from .engine.arguments import check, checked, number
 from .engine.checkpoints import network_arrays, with_arrays
 from .training import Run
 
@@ -42,6 +42,7 @@ def read_snapshots(snapshots:dict # "step/exponent/name": array
     return t, gamma, [*table.values()]
 
 @patch
+@checked
 def averaged(self:Run,
              std:float # width of the average, as a share of the run, in (0, .28)
             ) -> Run:

@@ -16,6 +16,7 @@ from .engine.devices import trim_to_devices, use_cores
 from .engine.sources import Pictures
 
 # %% ../nbs/00_data.ipynb #00-009
+@checked
 def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
           ) -> tuple[jax.Array, jax.Array]: # float32 `[N, 8, 8, 1]` in [0, 1], int32 `[N]`
     "scikit-learn's handwritten digits and their labels."

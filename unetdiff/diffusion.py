@@ -258,6 +258,7 @@ _takes = "the lowest and the highest noise-to-signal ratio to guide at"
 Interval = Annotated[tuple, Rule(_takes, _is_interval)]
 
 # %% ../nbs/02_diffusion.ipynb #02-071
+@checked
 @dataclass(frozen=True)
 class Process:
     "A diffusion process: how noise comes in, what the network predicts, and what the loss is."

@@ -12,6 +12,7 @@ from functools import cache, cached_property
 import numpy as np
 import unetdiff.sampling # gives runs their `sample`
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances, pairwise_distances_chunked
@@ -262,6 +263,7 @@ def _reference_for(run:Run, images, labels) -> Reference:
 
 # %% ../nbs/06_metrics.ipynb #06-062
 @patch
+@delegates(Run.sample, but=["label", "path"])
 @checked
 def evaluate(self:Run,
              n:Count=1024,   # samples; scores depend on it

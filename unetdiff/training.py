@@ -21,7 +21,7 @@ from flax import nnx
 from . import __version__
 from .data import batch_at, digits, drop_labels, hold_back
 from .diffusion import Interval, Process, draw_noise, loss
-from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_labels, check, check_fields, check_names, checked, choose
+from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_labels, check, check_names, checked, choose
 from .engine.checkpoints import Progress, check_free, from_plain, is_custom, named_arrays, network_arrays, or_warn, read_folder, to_plain, with_arrays, with_own, write_folder
 from .engine.devices import Layout, idle_remark, layout_for, local_copy, place, start_devices, use_cores
 from .engine.loop import check_finite, explain_failure, watch
@@ -73,6 +73,7 @@ def train_step(i, state:TrainState, x_0, labels, key, value_and_grad, process:Pr
     return TrainState(params, average, memory, rest), value
 
 # %% ../nbs/03_training.ipynb #03-024
+@checked
 @dataclass(frozen=True)
 class Recipe:
     "All choices of a training run but the pictures."
@@ -101,7 +102,6 @@ class Recipe:
     thresholding: NameOr = "clip"         # a name in `thresholdings`: how each estimate of the picture is kept within `pixel_range`
 
     def __post_init__(self):
-        check_fields(self)
         check((self.batch_size or 0) % self.grad_accum_steps == 0, "grad_accum_steps", repr(self.grad_accum_steps), f"a divisor of the batch size, {self.batch_size}")
         choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation)
         check_names(self.net, unet_arguments, "UNet")
@@ -191,6 +191,7 @@ def make_history(loss:list, test:list, log_every:int) -> dict:
 
 # %% ../nbs/03_training.ipynb #03-039
 @patch
+@checked
 def save(self:Run, path): # folder, made if it is missing; refused if it holds a run
     "Save a run for `load`."
     self._write(check_free(path))
@@ -318,7 +319,7 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     return run
 
 # %% ../nbs/03_training.ipynb #03-048
-@delegates(train)
+@delegates(train, but=["labels"])
 @checked
 def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels; None: all ten, with labels
                  *, preset="default",# "default", "tutorial", or a Recipe

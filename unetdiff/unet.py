@@ -25,6 +25,8 @@ def sinusoidal(t,              # `[B]` times, as large as 1000
                dim:even_from_4 # length of the embedding, even and at least 4
               ):               # `[B, dim]`: half sines, half cosines
     "Write each time as waves of `dim/2` frequencies, from 1 down to 1/10000."
+    is_array = hasattr(t, "dtype") and jnp.issubdtype(t.dtype, jnp.number)
+    check(is_array, "t", repr(t), "an array of numbers")
     check(jnp.ndim(t) == 1, "t", f"shape {jnp.shape(t)}", "one time a picture, shape [B]")
     half = dim // 2
     omega = jnp.exp(-math.log(10000) * jnp.arange(half) / (half - 1))

@@ -18,6 +18,7 @@ from uuid import uuid4
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from fastcore.imports import ipython_shell
+from fastcore.meta import delegates
 from .sampling import samplers # gives runs `plan`, `sample` and `reconstruct`, too
 from .data import from_range, show_images, to_range
 from .diffusion import add_noise
@@ -28,6 +29,7 @@ from .training import Run
 
 # %% ../nbs/05_viz.ipynb #05-009
 @patch
+@checked
 def plot_loss(self:Run): # matplotlib figure
     "The running average of the training loss and the held-out loss."
     import matplotlib.pyplot as plt
@@ -43,6 +45,7 @@ def plot_loss(self:Run): # matplotlib figure
 
 # %% ../nbs/05_viz.ipynb #05-013
 @patch
+@delegates(Run.sample, but=["label", "path"])
 @checked
 def plot_sheet(self:Run,
                rows:Count=8, # pictures of each label; without labels, a square of rows x rows
@@ -60,6 +63,8 @@ def name_rows(fig, cols:int, names:list):
 
 # %% ../nbs/05_viz.ipynb #05-018
 @patch
+@delegates(Run.reconstruct, but=["path"])
+@checked
 def plot_samples(self:Run,
                  images=None, # `[n, H, W, C]` in [0, 1]; None: nine that were held back
                  labels=None, # their labels
@@ -102,6 +107,7 @@ def forward_path(self:Run,
 
 # %% ../nbs/05_viz.ipynb #05-025
 @patch
+@delegates(Run.reconstruct, but=["labels", "path"])
 @checked
 def reverse_path(self:Run,
                  image,               # `[H, W, C]` in [0, 1]
@@ -119,6 +125,7 @@ def reverse_path(self:Run,
 
 # %% ../nbs/05_viz.ipynb #05-026
 @patch
+@delegates(Run.reverse_path)
 @checked
 def plot_forward_and_reverse(self:Run,
                              image=None,          # `[H, W, C]` in [0, 1]; None: one held back
@@ -214,6 +221,7 @@ def scrubber(paths:dict,    # {first choice: {second choice: frames `[n, H, W, C
 
 # %% ../nbs/05_viz.ipynb #05-036
 @patch
+@delegates(Run.sample, but=["label", "sampler", "path"])
 @checked
 def scrub(self:Run,
           labels=None,      # labels to choose from; None: all that the network knows
@@ -263,6 +271,7 @@ def labels_in_turn(run:Run, n:int): # int `[n]`, or None where the network takes
 
 # %% ../nbs/05_viz.ipynb #05-042
 @patch
+@delegates(Run.sample, but=["path"])
 @checked
 def animate(self:Run,
             n:Count=10,        # pictures, ten in a row

@@ -101,7 +101,8 @@ def judge(case, f, blame, arguments, right):
     faulthandler.dump_traceback_later(300, exit=True, file=sys.__stderr__) # nothing may hang
     try: result = f(**args)
     except (Exception, SystemExit) as e:
-        blamed = spoiled.union(*(blame.get(k, ()) for k in spoiled))
+        names_inside = [args[k] for k in spoiled if isinstance(args[k], dict)] # a sentence may name an entry of a dictionary
+        blamed = spoiled.union(*(blame.get(k, ()) for k in spoiled), *names_inside)
         if not refused(e, blamed): raise AssertionError(f"{call}\n    {'names none of these: ' + str(blamed) if refused(e, set(args)) else ''} {type(e).__name__}: {str(e)[:300]}") from e
         if os.listdir(): raise AssertionError(f"{call}\n    was refused and wrote {os.listdir()}") from e
         return False

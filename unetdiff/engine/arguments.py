@@ -6,11 +6,10 @@
 __all__ = ['Count', 'Seed', 'even_from_4', 'Number', 'Positive', 'NonNegative', 'Share', 'Fraction', 'Dropout', 'Switch',
            'PathLike', 'RandomKey', 'Settings', 'Function', 'NameOr', 'Dtype', 'Range', 'BatchSize', 'Averaging',
            'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'is_key', 'rule_of', 'check_argument',
-           'check_names', 'checked', 'check_fields', 'choose', 'as_array', 'as_images', 'as_labels', 'as_mask']
+           'check_names', 'checked', 'choose', 'as_array', 'as_images', 'as_labels', 'as_mask']
 
 # %% ../../nbs/engine/arguments.ipynb #ar-004
 from collections.abc import Callable
-from dataclasses import fields
 from difflib import get_close_matches
 from functools import partial, wraps
 from inspect import Parameter, signature
@@ -127,7 +126,10 @@ def check_names(given, # names
 
 # %% ../../nbs/engine/arguments.ipynb #ar-027
 def checked(f):
-    "Refuse arguments that break the rules of their annotations, and keywords that do not exist."
+    "Refuse arguments that break the rules of their annotations, and keywords that do not exist; of a class, those it is made from."
+    if isinstance(f, type):
+        f.__init__ = checked(f.__init__)
+        return f
     of = f.__qualname__.removesuffix(".__init__")
     @wraps(f)
     def g(*args, **kwargs):
@@ -140,11 +142,6 @@ def checked(f):
         return f(*args, **kwargs)
     g.is_checked = True
     return g
-
-# %% ../../nbs/engine/arguments.ipynb #ar-030
-def check_fields(settings):
-    "Refuse a dataclass with values that break the rules of its fields."
-    for f in fields(settings): check_argument(f.name, getattr(settings, f.name), f.type, f.default)
 
 # %% ../../nbs/engine/arguments.ipynb #ar-034
 def choose(table:dict,   # name: choice

@@ -90,7 +90,7 @@ def with_own(saved:dict,   # settings from `from_plain`
              missing:list, # what else is missing
              path) -> dict:
     "Saved settings with the user's own entries in their places, or refused where some are missing."
-    check_names(given, saved, "the saved run's recipe")
+    check_names(given, ["path", "model", *saved], "load")
     settings = saved | given
     missing = [k for k, v in settings.items() if isinstance(v, dict) and "own" in v] + missing
     check(not missing, "path", f"{str(path)!r}, a run with {missing} of your own", "those as arguments, too: load(path, name=value)")
