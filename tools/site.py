@@ -87,8 +87,16 @@ def documented(module, name):
     told.__signature__ = sig.replace(parameters=[p.replace(annotation=plain(p.annotation)) for p in sig.parameters.values()],
                                      return_annotation=plain(sig.return_annotation))
     fields = getattr(told, "__delwrap__", None)  # fastcore reads comments from the source, which a dataclass's own __init__ lacks
-    if getattr(fields, "__name__", "") == "__init__": told.__delwrap__ = fields.__globals__[fields.__qualname__.split(".")[0]]
+    if getattr(fields, "__name__", "") == "__init__": told.__delwrap__ = inspect.unwrap(fields).__globals__[fields.__qualname__.split(".")[0]]
     return thing
+
+
+def described(module, name):
+    "The signature of a function or class, its arguments and its docstring, as markdown."
+    thing = documented(module, name)
+    if hasattr(thing, "_fields"): return f"`{name}({', '.join(thing._fields)})`\n\n*{thing.__doc__}*" # nbdev cannot read how a named tuple is made
+    page = MarkdownRenderer(thing, name=name, maxline=96)._repr_markdown_()
+    return page.replace(":NoneType=None", "=None")
 
 
 class show_exports(Processor):
@@ -109,8 +117,7 @@ class show_exports(Processor):
         "The heading of a public definition, places to link to, and the source."
         headings, title = [], name_of(tree) if tree else None
         if title:
-            signature = MarkdownRenderer(documented(self.module, title), name=title, maxline=96)._repr_markdown_()
-            headings.append(mk_cell(f"### {title}\n\n{signature.replace(':NoneType=None', '=None')}", "markdown"))
+            headings.append(mk_cell(f"### {title}\n\n{described(self.module, title)}", "markdown"))
         places = "".join(f'<div id="{name.lower()}"></div>' for name in anchors(source) if name != title)
         if places: headings.append(mk_cell(places, "markdown"))
         new = [*headings, folded(source, [title] if title else list(names_in(source)))]
