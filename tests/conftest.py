@@ -6,12 +6,14 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import numpy as np
 import pytest
+from flax import nnx
+from networks import Dense, Scale
 
 import unetdiff
 
 unetdiff.start_notebook() # compiled programs are kept, as in the lessons, and the processor's cores are used
 
-tiny = dict(net=dict(features=8, channel_mults=(1,), attention_levels=()), steps=20, log_every=10, batch_size=8, progress=False)
+tiny = dict(steps=20, log_every=10, batch_size=8, progress=False)
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +39,20 @@ def bars():
 
 @pytest.fixture(scope="session")
 def tiny_settings():
-    "Arguments of `train` for a training of a second or two; all tests that use them share one compiled program."
+    "Arguments of `train` for a training of a second or two."
     return tiny
 
 
 @pytest.fixture(scope="session")
 def tiny_run(digit_images, digit_labels):
-    "A run of twenty steps on the digits, with labels."
-    return unetdiff.train(digit_images, digit_labels, **tiny)
+    "A dense network's run of twenty steps on the digits, with labels."
+    return unetdiff.train(digit_images, digit_labels, model=Dense(64, 32, nnx.Rngs(0), classes=10), **tiny)
+
+
+@pytest.fixture(scope="session")
+def least_run():
+    "A run on grey pictures of 9 x 7 pixels in three colours, without labels."
+    return unetdiff.train(np.full((20, 9, 7, 3), .5, np.float32), model=Scale(), steps=2, log_every=2, progress=False)
 
 
 @pytest.fixture(scope="session")

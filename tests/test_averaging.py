@@ -1,19 +1,12 @@
 """Averages put together after training: through a folder, and what is refused."""
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from networks import Scale
 
 from unetdiff import load, train
 from unetdiff.averaging import exponent
 from unetdiff.engine.checkpoints import network_arrays
 from unetdiff.training import Recipe
-
-
-class Scale(nnx.Module):
-    "The least network there can be."
-    def __init__(self): self.by = nnx.Param(jnp.float32(0))
-    def __call__(self, x, t): return self.by[...]*x
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from networks import dense_for
 
 import unetdiff
 from unetdiff.cli import main
@@ -12,10 +13,11 @@ from unetdiff.cli import main
 
 @pytest.fixture(scope="module", autouse=True)
 def small(tiny_settings):
-    "The default preset with the tests' tiny network, which is quick to compile."
+    "The default preset with a dense network and few steps, which is quick to compile."
     settings = {name: v for name, v in tiny_settings.items() if name != "progress"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(unetdiff.presets, "default", replace(unetdiff.presets["default"], **settings))
+        patch.setattr("unetdiff.training.unet_for", dense_for)
         yield
 
 

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -120,8 +122,17 @@ def fresh(code, **env):
     return done, json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
-train_a_little = """
-run = unetdiff.train_digits(steps=4, log_every=4, batch_size=8, net=dict(features=8, channel_mults=(1,), attention_levels=()), progress=False)
+def side_by_side(*codes, **env):
+    "As `fresh`, of several processes at once."
+    with ThreadPoolExecutor() as pool: return [*pool.map(lambda code: fresh(code, **env), codes)]
+
+
+train_a_little = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from networks import dense_for
+unetdiff.training.unet_for = dense_for
+run = unetdiff.train_digits(steps=4, log_every=4, batch_size=8, progress=False)
 print(json.dumps([jax.device_count(), run.history["loss"].tolist()]))"""
 
 
@@ -151,9 +162,8 @@ print(json.dumps([same, started, jax.distributed.is_initialized(), run.classes])
 
 
 def test_training_too_late_to_join_says_so():
-    code = "import unetdiff\nunetdiff.digits()\nunetdiff.train_digits(steps=1)"
-    done, _ = fresh(code, SLURM_STEP_NUM_TASKS="4")
+    late = "import unetdiff\nunetdiff.digits()\nunetdiff.train_digits(steps=1)"
+    alone = "import unetdiff\nunetdiff.train_digits(steps=1)" # an interactive shell inside an allocation knows half of the story
+    (done, _), (other, _) = side_by_side(late, alone, SLURM_STEP_NUM_TASKS="4")
     assert done.returncode and "processes: got several by the environment, after JAX has started" in done.stderr, done.stderr
-    code = "import unetdiff\nunetdiff.train_digits(steps=1)" # an interactive shell inside an allocation knows half of the story
-    done, _ = fresh(code, SLURM_STEP_NUM_TASKS="4")
-    assert done.returncode and "processes: got several by the environment, which cannot be joined" in done.stderr, done.stderr
+    assert other.returncode and "processes: got several by the environment, which cannot be joined" in other.stderr, other.stderr

@@ -7,7 +7,9 @@ from base64 import b64decode
 
 import numpy as np
 import pytest
+from flax import nnx
 from IPython.utils.capture import capture_output
+from networks import Dense
 from PIL import Image
 
 from unetdiff import train
@@ -145,7 +147,7 @@ def watched(digit_images, digit_labels):
             seen(*report)
             watch(*report)
         with capture_output(): # where this page has a kernel, the monitor draws on it
-            run = train(tall, net=dict(features=8, channel_mults=(1,), attention_levels=()), batch_size=8, steps=5, log_every=1,
+            run = train(tall, model=Dense(96, 32, nnx.Rngs(0)), batch_size=8, steps=5, log_every=1,
                         sample_steps=4, progress=False, callback=callback)
         return run, drawn, watch
     return watched
