@@ -25,7 +25,7 @@ def small(tiny_settings):
 def trained(tmp_path_factory, small):
     "A folder in which the command has trained twenty steps."
     out = tmp_path_factory.mktemp("command")/"ones"
-    main(digit=1, steps=20, out=str(out), no_cache=True)
+    main(digit=1, steps=20, out=str(out), uncached=True)
     return out
 
 
@@ -36,7 +36,7 @@ def test_folder_holds_pictures_and_model(trained):
 def test_finished_run_is_only_drawn_again(trained):
     before = unetdiff.load(trained)
     (trained/"samples.png").unlink()
-    main(digit=1, steps=20, out=str(trained), resume=True, no_cache=True)
+    main(digit=1, steps=20, out=str(trained), resume=True, uncached=True)
     assert np.array_equal(unetdiff.load(trained).history["loss"], before.history["loss"])
     assert (trained/"samples.png").exists()
 
@@ -44,7 +44,7 @@ def test_finished_run_is_only_drawn_again(trained):
 def test_another_configuration_is_refused_and_the_run_stays(trained):
     before = unetdiff.load(trained).history["loss"]
     with pytest.raises(SystemExit, match="which holds a run of another configuration"):
-        main(digit=1, steps=40, out=str(trained), resume=True, no_cache=True)
+        main(digit=1, steps=40, out=str(trained), resume=True, uncached=True)
     assert np.array_equal(unetdiff.load(trained).history["loss"], before)
 
 
@@ -53,14 +53,14 @@ def test_another_configuration_is_refused_and_the_run_stays(trained):
     (dict(preset="tutorial"), "digit: got None"), (dict(dtype="float16"), "dtype: got 'float16'"), (dict(seed=-1), "seed: got -1"), (dict(out=""), "out: got ''")])
 def test_impossible_requests_end_in_one_sentence(tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end: main(**dict(out="new", no_cache=True) | options)
+    with pytest.raises(SystemExit) as end: main(**dict(out="new", uncached=True) | options)
     said = end.value.code  # a text: exit code 1
     assert isinstance(said, str) and said.startswith("unetdiff: ") and words in said and "\n" not in said, said
     assert not any(tmp_path.iterdir()), "a refused request has written something"
 
 
 def test_folder_that_holds_a_run_is_refused(trained):
-    with pytest.raises(SystemExit) as end: main(out=str(trained), no_cache=True)
+    with pytest.raises(SystemExit) as end: main(out=str(trained), uncached=True)
     assert "already holds a run" in end.value.code
 
 

@@ -1,4 +1,4 @@
-"""Bring everything that is generated in step: Colab badges, clean notebooks, modules, README.md."""
+"""Bring everything that is generated in step: Colab badges, where Colab installs from, clean notebooks, modules, README.md."""
 import base64
 import posixpath
 import re
@@ -13,6 +13,7 @@ from nbdev.processors import FilterDefaults
 
 cfg = get_config()
 root, nbs = cfg.config_path, cfg.nbs_path
+install = re.compile(r'(?<="install -q )git\+[^"]+')
 badge_line = re.compile(r"^\[!\[Open in Colab\].*$", re.M)
 link = re.compile(r'(\]\(|src="|href=")(?!\w+:|[#/])([^)"\s]+)')  # a link to a path, in Markdown or HTML
 
@@ -23,13 +24,14 @@ def badge(name):
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({page})"
 
 
-def write_badges():
-    "Point the Colab badge of every notebook at the repository that settings.ini names."
+def write_addresses():
+    "Point the Colab badge of every notebook, and the cell that installs the package there, at the repository that settings.ini names."
     for path in nbglob(as_path=True):
         nb = read_nb(path)
         for cell in nb.cells:
             if cell.cell_type == "markdown":
                 cell.source = badge_line.sub(badge(path.relative_to(nbs).as_posix()), cell.source)
+            else: cell.source = install.sub(f"git+{cfg.git_url}", cell.source)
         write_nb(nb, path)
 
 
@@ -84,7 +86,7 @@ def write_readme():
 
 def main():
     "Do it all; a second run changes nothing."
-    write_badges()
+    write_addresses()
     nbdev_clean.__wrapped__()
     nbdev_export.__wrapped__()
     write_readme()

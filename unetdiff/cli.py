@@ -9,6 +9,7 @@ __all__ = ['report_to', 'train_and_draw', 'main']
 import sys, time
 from pathlib import Path
 from fastcore.script import call_parse, store_true
+from . import __version__
 
 # %% ../nbs/07_cli.ipynb #07-008
 def report_to(write,    # prints a line above the progress bar
@@ -56,12 +57,14 @@ def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if l
          out:str="digits",     # folder for pictures and model; must not hold a run
          resume:store_true=False, # go on where the training in the folder ended; of a finished run, only draw the pictures again
          dtype:str=None,       # "float32", or "bfloat16" for accelerators; the preset's if left out
-         no_cache:store_true=False # do not keep compiled programs in the user's cache folder
+         uncached:store_true=False, # do not keep compiled programs in the user's cache folder
+         version:store_true=False # say which version this is, and stop
         ):
     "Train a diffusion model on handwritten digits."
+    if version: return print(f"unetdiff {__version__}")
     import matplotlib
     matplotlib.use("agg")
     try:
-        train_and_draw(digit, preset, steps, seed, out, resume, dtype, not no_cache)
+        train_and_draw(digit, preset, steps, seed, out, resume, dtype, not uncached)
     except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"unetdiff: {error}")

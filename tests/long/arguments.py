@@ -596,7 +596,7 @@ def _(s, n, **_): assert s["n"] == n and all(np.isfinite(v) for v in s.values())
 @holds("cli.report_to", lambda steps, done: (lambda said: (lambda report: [report(i, dict(loss_ema=1., test_loss=2.), None) for i in done] and said)(cli.report_to(said.append, steps)))([]), 12, steps=(one(1, 100, 4000), None), done=(one([1, 2, 100]), None))
 def _(said, steps, done): assert len(said) == len({10*i//steps for i in done})
 
-@holds("cli.main", lambda **a: cli.main(**a, no_cache=True), 12, out=(one("a"), files.filter(bool)), digit=(one(None), wild), preset=(one("small"), wild), steps=(one(2), wild.filter(lambda v: v is not None)), seed=seeds, dtype=(one(None), wild))
+@holds("cli.main", lambda **a: cli.main(**a, uncached=True), 12, out=(one("a"), files.filter(bool)), digit=(one(None), wild), preset=(one("small"), wild), steps=(one(2), wild.filter(lambda v: v is not None)), seed=seeds, dtype=(one(None), wild))
 def _(_none, out, **_): assert {"samples.png", "loss.png", "run.json"} <= set(os.listdir(out))
 
 # --- 08 likelihood
