@@ -3,5 +3,6 @@ import sys
 
 from unetdiff.cli import main
 
-sys.argv[0] = "unetdiff" # its name in the help
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    sys.argv[0] = "unetdiff" # its name in the help
+    main()

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from nbdev.doclinks import nbglob
+
 root = Path(__file__).parents[2]
 rounding = os.pathsep.join([str(root/"tests"/"rounding"), str(root)])
 conditions = {
@@ -21,7 +23,7 @@ conditions = {
     "x64": dict(JAX_ENABLE_X64="1"),
     "precise": dict(JAX_DEFAULT_MATMUL_PRECISION="float32"),
 }
-notebooks = sorted(path.relative_to(root/"nbs").with_suffix("").as_posix() for path in (root/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+notebooks = sorted(path.relative_to(root/"nbs").with_suffix("").as_posix() for path in nbglob(root/"nbs", as_path=True))
 
 
 def attempt(notebook, condition):

@@ -42,9 +42,7 @@ def commands(text):
 
 
 def with_few_steps(args):
-    "The same call with two steps, if it trains."
-    if {"--help", "--version"} & {*args}: return args
-    if "--steps" in args: args = [v for i, v in enumerate(args) if v != "--steps" and args[max(i - 1, 0)] != "--steps"]
+    "The same call with two steps: the last of several numbers counts."
     return [*args, "--steps", "2"]
 
 
