@@ -10,7 +10,7 @@ from flax import nnx
 def by_numpy(key, shape, dtype=np.float32, *_):
     "Weights that depend on the key, drawn without compiling."
     seed = 0 if isinstance(key, jax.core.Tracer) else np.asarray(jax.random.key_data(key))
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32)/np.sqrt(shape[0]))
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32)/np.sqrt(shape[0]), jnp.float32)
 
 
 class Dense(nnx.Module):

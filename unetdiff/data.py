@@ -131,7 +131,7 @@ def draw_batch(key:RandomKey,    # random key
               ) -> tuple: # images and labels of the batch
     "A random batch; all pictures if `batch_size` is None."
     if batch_size is None: return images, labels
-    i = jax.random.randint(key, (batch_size,), 0, len(images))
+    i = jax.random.randint(key, (batch_size,), 0, len(images), jnp.int32)
     return images[i], _rows(labels, i)
 
 # %% ../nbs/00_data.ipynb #00-039
@@ -155,7 +155,7 @@ def drop_labels(key,         # random key
                ):
     "Hide a share of the labels: they become `classes`, one more than the last."
     if labels is None: return None
-    hidden = jax.random.uniform(key, labels.shape) < share
+    hidden = jax.random.uniform(key, labels.shape, jnp.float32) < share
     return jnp.where(hidden, classes, labels)
 
 # %% ../nbs/00_data.ipynb #00-045

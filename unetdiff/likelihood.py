@@ -31,7 +31,7 @@ def dequantise(key:RandomKey, # random key
     off = np.abs(x*(levels - 1) - np.rint(x*(levels - 1))).max()
     check(off < 1e-3, "images", "pixels between the grey levels",
           f"multiples of 1/{levels - 1}; `levels` says how many levels there are")
-    return x + (jax.random.uniform(key, x.shape) - .5)/(levels - 1)
+    return x + (jax.random.uniform(key, x.shape, jnp.float32) - .5)/(levels - 1)
 
 # %% ../nbs/08_likelihood.ipynb #08-017
 def rising_points(schedule:Schedule, # gives the times
@@ -92,7 +92,7 @@ def ode_step(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean pic
     "One step into the noise, by Heun's method."
     r_t, r_s = t.sigma/t.alpha, s.sigma/s.alpha
     x_0, pull = jax.vjp(lambda y: denoise(t.alpha*y, t), y)
-    v = jnp.sign(noise_for(keys, i, y.shape))
+    v = jnp.sign(noise_for(keys, i, y.shape)).astype(y.dtype)
     c = (v*pull(v)[0]).reshape(len(y), -1).sum(1)
     slope = (y - x_0)/r_t
     guess = y + (r_s - r_t)*slope

@@ -57,7 +57,7 @@ def points(schedule:Schedule, # gives alpha and sigma
     t = as_array(t, "t", 1).astype(np.float64)
     alpha = np.append(schedule.alpha(t), 1.)
     sigma = np.append(schedule.sigma(t), 0.)
-    return NoiseLevel(*map(jnp.asarray, (np.append(t, 0), alpha, sigma)))
+    return NoiseLevel(*(jnp.asarray(v, jnp.float32) for v in (np.append(t, 0), alpha, sigma)))
 
 # %% ../nbs/04_sampling.ipynb #04-017
 def ddim(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
@@ -107,7 +107,7 @@ samplers = { # name: rule
 # %% ../nbs/04_sampling.ipynb #04-025
 def noise_for(keys, i:int, shape): # `[B]` keys, number of the step, `[B, H, W, C]`
     "Noise for step `i`, each picture's from its own key."
-    draw = lambda key: jax.random.normal(jax.random.fold_in(key, i), (np.prod(shape[1:]),))
+    draw = lambda key: jax.random.normal(jax.random.fold_in(key, i), (np.prod(shape[1:]),), jnp.float32)
     return jax.vmap(draw)(keys).reshape(shape)
 
 # %% ../nbs/04_sampling.ipynb #04-026

@@ -60,7 +60,7 @@ def average_decay(i, exponent): # step, counted from 0
 
 def ema_update(average, params, decay):
     "The running average, a step on."
-    return jax.tree.map(lambda a, p: decay*a + (1 - decay)*p, average, params)
+    return jax.tree.map(lambda a, p: (decay*a + (1 - decay)*p).astype(a.dtype), average, params)
 
 # %% ../nbs/03_training.ipynb #03-016
 def train_step(i, state:TrainState, x_0, labels, key, value_and_grad, process:Process, optimizer, exponents:tuple, steps:int):
@@ -146,7 +146,7 @@ def train_steps(state:TrainState, start, stop, images, labels, key, *, graph, re
         y = drop_labels(k2, y, recipe.label_dropout, classes)
         state, value = train_step(i, state, x_0, y, k3, gradient, recipe.process, optimizer, recipe.exponents, recipe.steps)
         return layout.constrain(state), losses.at[i - start].set(value)
-    return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every)))
+    return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every, jnp.float32)))
 
 # %% ../nbs/03_training.ipynb #03-034
 @partial(jax.jit, static_argnames=("graph", "process"))

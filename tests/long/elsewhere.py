@@ -1,7 +1,7 @@
 """Run the lessons as if on other machines: python tests/long/elsewhere.py [condition or notebook ...]
 
 Every notebook runs from top to bottom, with its tests, under every condition: rounding as on a TPU and as on a recent GPU (tests/rounding says how a processor
-does that), one device and eight, float64 allowed, and the precision of products asked for in general. A table says how many seconds each took, or that it failed,
+does that), one device, three (which no batch of 32 shares evenly), four and eight, float64 allowed, and the precision of products asked for in general. A table says how many seconds each took, or that it failed,
 and the reason below it. Words pick among conditions and notebooks (`python tests/long/elsewhere.py tpu 01_unet`). All of it takes an hour on two cores.
 """
 import os
@@ -19,6 +19,8 @@ conditions = {
     "tpu": dict(ROUND_BITS="7", PYTHONPATH=rounding),
     "gpu": dict(ROUND_BITS="10", PYTHONPATH=rounding),
     "one": dict(JAX_NUM_CPU_DEVICES="1"),
+    "three": dict(JAX_NUM_CPU_DEVICES="3"),
+    "four": dict(JAX_NUM_CPU_DEVICES="4"),
     "eight": dict(JAX_NUM_CPU_DEVICES="8"),
     "x64": dict(JAX_ENABLE_X64="1"),
     "precise": dict(JAX_DEFAULT_MATMUL_PRECISION="float32"),
