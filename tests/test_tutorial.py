@@ -1,7 +1,14 @@
 """What the tutorial got wrong in sampling and in its loss, and the library has to do right."""
+import sys
+from pathlib import Path
+
 import numpy as np
 
+from unetdiff import presets, train_digits
 from unetdiff.diffusion import Process, loss
+
+sys.path.append(str(Path(__file__).parents[1]/"benchmarks"))
+import tutorial_full
 
 few = dict(batch_size=4, path=True, guidance=1., thresholding="none")
 
@@ -27,3 +34,12 @@ def test_gradient_penalty_is_of_the_mean_output():
     value = lambda weight: float(loss(process, lambda x, t: 3*x, x_0, t, eps, gradient_penalty=weight))
     np.testing.assert_allclose(value(1e6) - value(0.), 1e6*(3/512)**2, rtol=1e-4)
     assert abs(value(.02) - value(0.)) < 2e-6, "in a batch of eight, a penalty of next to nothing"
+
+
+def test_frozen_blocks_stay_as_they_are():
+    "The training that is compared with the tutorial's printed curve, an eighth as wide and two steps long."
+    narrow = dict(preset="tutorial", net=presets["tutorial"].net | dict(features=8), steps=2, log_every=2, progress=False)
+    run = train_digits(1, **narrow, **tutorial_full.frozen_blocks())
+    unmoved = tutorial_full.unmoved(run)
+    assert len(unmoved) == 134 - 16 and not any(tutorial_full.visible(name) for name in unmoved), unmoved
+    assert [*tutorial_full.curves(run.history)["loss_ema"]] == [run.history["loss"][0]]

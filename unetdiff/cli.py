@@ -51,7 +51,7 @@ def train_and_draw(digit, preset, steps, seed, out, resume, dtype=None, keep=Fal
 # %% ../nbs/07_cli.ipynb #07-011
 @call_parse
 def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if left out
-         preset:str="default", # "default", or "tutorial" (needs an accelerator and --digit)
+         preset:str="default", # "default", or "tutorial" (needs --digit; two hours on two cores)
          steps:int=None,       # training steps; the preset's if left out
          seed:int=0,           # starting weights, batches and noise
          out:str="digits",     # folder for pictures and model; must not hold a run

@@ -20,7 +20,8 @@ readme = (root/"README.md").read_text(encoding="utf-8")
 few = """
 from dataclasses import replace
 import unetdiff
-unetdiff.presets["default"] = replace(unetdiff.presets["default"], steps=20, log_every=10)
+unetdiff.keep_compiled() # what the command has compiled
+unetdiff.presets["default"] = replace(unetdiff.presets["default"], steps=2)
 """
 
 
@@ -75,7 +76,7 @@ def main(full, requirements):
         venv.create(Path(folder)/"fresh", with_pip=True)
         bin = Path(folder)/"fresh"/("Scripts" if sys.platform == "win32" else "bin")
         for requirement in (next(Path(folder).glob("*.whl")), *requirements):
-            run(folder, bin/"python", "-m", "pip", "install", "-q", requirement)
+            run(folder, bin/"python", "-m", "pip", "install", "-q", "--no-compile", requirement)
             print(run(folder, bin/"python", "-c", "from importlib.metadata import version as v; print(*(f'{n} {v(n)}' for n in ('jax', 'flax', 'optax', 'fastcore', 'numpy')))"), flush=True)
             try_commands(bin, full)
             if requirement not in requirements: try_python(bin, full)

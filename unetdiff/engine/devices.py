@@ -263,5 +263,5 @@ def start_notebook():
     "What the first cell of each lesson does: keep compiled programs, and say what it runs on and what is slow there."
     keep_compiled()
     use_cores()
-    slow = 'all lessons run here, a minute or two each; preset="tutorial" takes hours, so give it a GPU or TPU'
+    slow = 'all lessons run here, a minute or two each; preset="tutorial" takes about two hours'
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}: {slow if jax.default_backend() == 'cpu' else 'everything runs here'}")

@@ -1,0 +1,48 @@
+"""What each choice of Flax's rewrite of the tutorial (see `successor.py`) is worth in our recipe: digit 2, 4,000 steps, one entry exchanged at a time.
+
+    python benchmarks/successor_choices.py
+"""
+from functools import partial
+
+import numpy as np
+
+import unetdiff
+from common import save
+from successor import by_tsit5, drawn, network, optimizer, scores, straight, twos
+from unetdiff.diffusion import lognormal_times
+from unetdiff.unet import init
+
+steps = unetdiff.presets["default"].steps
+entries = {  # of our recipe, that its choices replace
+    "none": {},
+    "straight lines, velocity": dict(schedule="flow", prediction="flow"),
+    "logit-normal times": dict(time_sampler=partial(lognormal_times, mean=0., std=1.)),  # on straight lines log(sigma/alpha) is then standard normal
+    "all pictures in each step": dict(batch_size=None),
+    "its optimizer": dict(optimizer=optimizer(steps)),
+    "no average": dict(averaging=None),
+    "its network and optimizer": dict(model=init(network), optimizer=optimizer(steps))}
+solvers = {  # name: how to draw, network evaluations a picture
+    "ours": (lambda run, seed: run.sample(drawn, seed=seed), lambda run: run.evaluations()),
+    "Tsit5": (lambda run, seed: by_tsit5(run.model, partial(straight, run.recipe.process), seed), lambda run: 1 + 10*6)}
+
+
+def rows(name, changed):
+    "Train with one choice, three seeds (one for the large network), and draw with either solver: means, and the largest less the smallest."
+    seeds = range(1 if "model" in changed else 3)
+    runs = [unetdiff.train(twos(), steps=steps, seed=seed, progress=False, **changed) for seed in seeds]
+    for solver, (draw, evaluations) in solvers.items():
+        found = [scores(draw(run, seed)) for seed, run in zip(seeds, runs)]
+        values = {key: [f[key] for f in found] for key in found[0] if key != "n"}
+        spread = {f"{key}_spread": max(v) - min(v) for key, v in values.items()}
+        yield dict(name=name, solver=solver, evaluations=evaluations(runs[0]), seeds=len(runs)) | {key: float(np.mean(v)) for key, v in values.items()} | spread
+
+
+def main():
+    "All choices, kept as they come."
+    table = []
+    for name, changed in entries.items():
+        table += rows(name, changed)
+        save("successor_choices", table)
+
+
+if __name__ == "__main__": main()
