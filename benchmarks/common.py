@@ -68,9 +68,10 @@ def race(workers, rounds=5):
     return {name: statistics.median(values) for name, values in said.items()}
 
 
-def cold(script, *args):
-    "What a process of its own says last; it is told the time at which it was asked for, before the other arguments."
-    done = subprocess.run([sys.executable, "-W", "ignore", script, "--worker", str(time.time()), *map(str, args)], capture_output=True, text=True, check=True)
+def cold(script, *args, on=None):
+    "What a process of its own says last; it is told the time at which it was asked for, before the other arguments, and runs on some cores, or all."
+    pin = (lambda: os.sched_setaffinity(0, on)) if on else None
+    done = subprocess.run([sys.executable, "-W", "ignore", script, "--worker", str(time.time()), *map(str, args)], capture_output=True, text=True, check=True, preexec_fn=pin)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -1,17 +1,17 @@
-"""Flax's own rewrite of the tutorial, `docs_nnx/examples/digits_diffusion_model` in google/flax, and unetdiff: digit 2, the same minutes of training on the same cores.
+"""Flax's own rewrite of the tutorial, `docs_nnx/examples/digits_diffusion_model` in google/flax, and unetdiff: digit 2, the same minutes of training on a core each.
 
-    python benchmarks/successor.py [minutes ...]     1, 5 and 20 if none are named: an hour and a quarter; 60: two hours and a quarter
-    python benchmarks/successor.py whole             2,000 steps of Flax's recipe, as its page trains it, and 4,000 of ours: three quarters of an hour
+    python benchmarks/successor.py [minutes ...]
 
-The recipe (network, loss, times, optimizer, steps, solver) is written here from its description, as of commit 18f8f311. Minutes begin with the process, so
-compiling counts; drawing and scoring 1,024 pictures come on top. Both learn from the same 168 of 177 pictures, though Flax's page holds none back, and both plan
-their learning rate over the steps that fit; how many do, two short runs tell. Flax's recipe trains one compiled step a call, as on its page, but with this
-project's convolutions: the same numbers, sooner. How much sooner, `successor_step` tells.
+Without minutes 1, 5 and 20, which take three quarters of an hour. The recipe (network, loss, times, optimizer, steps, solver) is written here from its
+description, as of commit 18f8f311. Minutes begin with the process, so compiling counts; drawing and scoring 1,024 pictures come on top. Both learn from the same
+168 of 177 pictures, though Flax's page holds none back, and both plan their learning rate over the steps that fit; how many do, two short runs tell. Flax's recipe
+trains one compiled step a call, as on its page, but with this project's convolutions: the same numbers, sooner. How much sooner, `successor_step` tells.
 """
 import json
 import sys
 import time
-from functools import cache, partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Callable, NamedTuple
 
 import diffrax
@@ -24,7 +24,7 @@ from PIL import Image
 
 import nets
 import unetdiff
-from common import cold, results, save
+from common import cold, cores, results, save
 from quality import memory
 from unetdiff.data import from_range, split, to_range
 from unetdiff.diffusion import Schedule, convert, predict, schedules
@@ -34,7 +34,6 @@ from unetdiff.sampling import guided_denoiser
 from unetdiff.unet import UNet, init
 
 drawn = 1024
-whole_steps = dict(unetdiff=unetdiff.presets["default"].steps, flax=2000)
 
 
 class Trained(NamedTuple):
@@ -156,18 +155,17 @@ def worker(start, kind, steps, only_train):
     return took | scores(samples) | dict(samples=samples[:16].tolist())
 
 
-@cache
-def pace(kind, few, many):
+def pace(kind, few, many, on=None):
     "Seconds a step, and seconds before them, from two short runs."
-    short, long = (cold(__file__, kind, steps, "only_train")["trained"] for steps in (few, many))
+    short, long = (cold(__file__, kind, steps, "only_train", on=on)["trained"] for steps in (few, many))
     step = (long - short)/(many - few)
     return step, long - many*step
 
 
-def steps_in(kind, minutes):
-    "How many steps fit."
-    step, before = pace(kind, *dict(unetdiff=(200, 800), flax=(4, 24))[kind])
-    return max(2, int((60*minutes - before)/step))
+def side_by_side(job):
+    "Do a job for both at once, each on a core of its own."
+    pins = zip(("unetdiff", "flax"), ([core] for core in cores()))
+    with ThreadPoolExecutor() as pool: return dict(pool.map(lambda pin: (pin[0], job(*pin)), pins))
 
 
 def merge(key, rows, *same):
@@ -185,19 +183,14 @@ def keep_strip(name, samples):
     Image.fromarray(strip).save(folder/f"{name}.png", optimize=True)
 
 
-def compare(minutes, steps):
-    "Train both, draw and score."
-    for kind in ("unetdiff", "flax"):
-        row = dict(name=names[kind], minutes=minutes) | cold(__file__, kind, steps(kind))
-        keep_strip(f"{kind}_{minutes or 'whole'}", row.pop("samples"))
-        merge("successor", [row], "name", "minutes")
-
-
-def main(words):
-    "What is asked for, in turn."
-    for word in words or ["1", "5", "20"]:
-        if word == "whole": compare(None, whole_steps.get)
-        else: compare(int(word), partial(lambda minutes, kind: steps_in(kind, minutes), int(word)))
+def main(budgets):
+    "Each budget in turn, both side by side."
+    paces = side_by_side(lambda kind, on: pace(kind, *dict(unetdiff=(200, 800), flax=(4, 24))[kind], on))
+    for minutes in budgets:
+        fit = {kind: max(2, int((60*minutes - before)/step)) for kind, (step, before) in paces.items()}
+        for kind, row in side_by_side(lambda kind, on: cold(__file__, kind, fit[kind], on=on)).items():
+            keep_strip(f"{kind}_{minutes}", row.pop("samples"))
+            merge("successor", [dict(name=names[kind], minutes=minutes) | row], "name", "minutes")
     save("successor_step", [dict(name=names[kind], seconds_a_step=pace(kind, 2, 6)[0]) for kind in ("flax", "flax_plain")])
 
 
@@ -205,4 +198,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         start, kind, steps, *only_train = sys.argv[2:]
         print(json.dumps(worker(float(start), kind, int(steps), bool(only_train))))
-    else: main(sys.argv[1:])
+    else: main([*map(int, sys.argv[1:])] or [1, 5, 20])

@@ -53,7 +53,7 @@ rules = { # annotation: what it takes, what it refuses
     "Function": (Function, [print], ["print"]),
     "NameOr": (NameOr, ["x", print], [3, None]),
     "Dtype": (Dtype, ["float32", "bfloat16"], ["float16", jnp.float32]),
-    "Range": (Range, [(-1., 1.), (0, 2.)], [(1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), [0., 1.]]),
+    "Range": (Range, [(-1., 1.), (0, 2.), [0., 1.]], [(1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), "01"]),
     "BatchSize": (BatchSize, [None, 32], [0, "all"]),
     "Averaging": (Averaging, [None, 17., (17., 7.)], [-1., (), (nan,), ("a",)]),
 }

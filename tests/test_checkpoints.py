@@ -20,8 +20,8 @@ from unetdiff.engine import checkpoints
 from unetdiff.engine.checkpoints import Checkpoints, forms, network_arrays, pack, unpack
 
 
-class PowerCut(Exception):
-    "What no program is prepared for."
+class PowerCut(KeyboardInterrupt):
+    "Ends a training at once, as a second Ctrl-C does: no checkpoint is written on the way out."
 
 
 def power_cut(at):
@@ -43,6 +43,7 @@ def undisturbed(bars, two_days): return train(bars, **two_days)
 def interrupted(tmp_path, bars, two_days):
     "A folder in which a training was cut off at step 300 of 400."
     with pytest.raises(PowerCut): train(bars, out=tmp_path/"run", callback=power_cut(300), **two_days)
+    for file in (tmp_path/"run").glob("*.*"): file.unlink() # without power nothing is written at the end
     return tmp_path/"run"
 
 
@@ -69,7 +70,7 @@ def warned(call):
 
 
 def test_interrupted_training_ends_as_undisturbed(interrupted, bars, two_days, undisturbed):
-    assert sorted(p.name for p in (interrupted/"checkpoints").iterdir()) == ["100", "200"]
+    assert sorted(p.name for p in (interrupted/"checkpoints").iterdir()) == ["200", "300"]
     resumed = train(bars, out=interrupted, resume=True, **two_days)
     assert same_run(resumed, undisturbed), "a training that goes on should end as if it had never stopped"
 
@@ -79,8 +80,17 @@ def test_unfinished_folder_is_refused_without_resume(interrupted, bars, two_days
 
 
 def test_other_configuration_is_refused(interrupted, bars, two_days):
-    with pytest.raises(ValueError, match="which holds a run of another configuration"):
-        train(bars, out=interrupted, resume=True, **(two_days | dict(steps=500)))
+    with pytest.raises(ValueError, match=r"another run \(batch_size is 32 there and 16 here\)"):
+        train(bars, out=interrupted, resume=True, **(two_days | dict(batch_size=16)))
+
+
+def test_more_steps_other_reports_and_another_sampler_are_the_same_training(interrupted, bars, two_days):
+    with pytest.raises(ValueError, match="steps: got 300, but takes more than the 300"): train(bars, out=interrupted, resume=True, **(two_days | dict(steps=300)))
+    longer = train(bars, out=interrupted, resume=True, **(two_days | dict(steps=500, log_every=50, sampler="ddim")))
+    assert len(longer.history["loss"]) == 500 and longer.recipe.sampler == "ddim"
+    np.testing.assert_array_equal(longer.history["test_step"], [100, 200, 300, 350, 400, 450, 500])
+    again = train(bars, out=interrupted, resume=True, **(two_days | dict(steps=500, sampler="heun")))
+    assert again.recipe.sampler == "heun" and len(again.history["loss"]) == 500
 
 
 def test_locked_folder_is_refused(interrupted, bars, two_days):
@@ -89,9 +99,9 @@ def test_locked_folder_is_refused(interrupted, bars, two_days):
 
 
 def test_damaged_checkpoint_falls_back_to_the_one_before(interrupted, bars, two_days, undisturbed):
-    spoil(interrupted/"checkpoints"/"200")
+    spoil(interrupted/"checkpoints"/"300")
     again, said = warned(lambda: train(bars, out=interrupted, resume=True, **two_days))
-    assert any("checkpoint of step 200 is damaged" in s for s in said), f"a damaged checkpoint should be told: {said}"
+    assert any("checkpoint of step 300 is damaged" in s for s in said), f"a damaged checkpoint should be told: {said}"
     np.testing.assert_array_equal(again.history["loss"], undisturbed.history["loss"])
     finished = train(bars, out=interrupted, resume=True, **two_days)
     np.testing.assert_array_equal(finished.history["loss"], again.history["loss"])
@@ -140,7 +150,7 @@ def test_streamed_training_goes_on(tmp_path, bars, two_days):
     with pytest.raises(PowerCut): train(bars, out=tmp_path/"run", callback=power_cut(300), **flow)
     again = train(bars, out=tmp_path/"run", resume=True, **flow)
     np.testing.assert_array_equal(again.history["loss"], train(bars, **flow).history["loss"])
-    with pytest.raises(ValueError, match="another configuration"): train(bars, out=tmp_path/"run", resume=True, **(flow | dict(stream=False)))
+    with pytest.raises(ValueError, match="another run"): train(bars, out=tmp_path/"run", resume=True, **(flow | dict(stream=False)))
 
 
 def test_sharded_training_goes_on(tmp_path, bars):
@@ -171,8 +181,8 @@ def test_resume_returns_what_is_finished(tmp_path, bars, small):
     out = tmp_path/"run"
     first, second = (train(bars, out=out, resume=True, **small) for _ in range(2))
     np.testing.assert_array_equal(first.history["loss"], second.history["loss"])
-    with pytest.raises(ValueError, match="another configuration"): train(bars, out=out, resume=True, **(small | dict(steps=6)))
-    with pytest.raises(ValueError, match="another configuration"): train(bars[:300], out=out, resume=True, **small)
+    with pytest.raises(ValueError, match="another run .*data is"): train(bars[:300], out=out, resume=True, **small)
+    assert len(train(bars, out=out, resume=True, **(small | dict(steps=6))).history["loss"]) == 6
     with pytest.raises(ValueError, match="out: got"): train(bars, out=out, **small)
 
 
@@ -187,6 +197,43 @@ def test_ctrl_c_gives_back_what_was_learned(tmp_path, bars, small):
     with pytest.raises(ValueError, match="already holds a run"): train(bars, out=out, **small)
     again = train(bars, out=out, resume=True, **small)
     np.testing.assert_array_equal(again.history["loss"], train(bars, **small).history["loss"])
+
+
+class Broken(Exception):
+    "An error of the user's."
+
+
+def broken_callback(at):
+    def callback(step, metrics, run):
+        if step == at: raise Broken("no answer")
+    return dict(callback=callback)
+
+
+def test_failing_callback_loses_nothing(tmp_path, bars, two_days, undisturbed):
+    "The error stays what it is; the folder has the run and goes on to the same end."
+    with pytest.raises(Broken, match="no answer") as failed: train(bars, out=tmp_path/"run", **two_days | broken_callback(300))
+    assert failed.traceback[-1].name == "callback" and "at step 300 is kept: load(" in failed.value.__notes__[0]
+    kept = load(tmp_path/"run", model=two_days["model"], optimizer=two_days["optimizer"])
+    assert len(kept.history["loss"]) == 300 and same_run(kept, failed.value.run)
+    assert same_run(train(bars, out=tmp_path/"run", resume=True, **two_days), undisturbed)
+
+
+def test_failing_callback_without_folder_carries_the_run(bars, two_days):
+    with pytest.raises(Broken) as failed: train(bars, **two_days | broken_callback(200) | dict(checkpoints={}))
+    assert len(failed.value.run.history["loss"]) == 200 and "as `.run`" in failed.value.__notes__[0]
+
+
+def test_nothing_to_keep_before_the_first_report(tmp_path, bars, two_days):
+    def no_memory(updates, state, params=None): raise MemoryError("out of memory")
+    broken = optax.GradientTransformation(optax.sgd(1e-3).init, no_memory)
+    with pytest.raises(MemoryError) as failed: train(bars, out=tmp_path/"run", **two_days | dict(optimizer=broken))
+    assert not hasattr(failed.value, "run") and "is kept" not in str(getattr(failed.value, "__notes__", ""))
+    assert len(train(bars, out=tmp_path/"run", resume=True, **two_days | dict(steps=100)).history["loss"]) == 100, "the folder is free"
+
+
+def test_callback_stops_with_true(bars, two_days):
+    stopped = train(bars, **two_days | dict(callback=lambda step, metrics, run: metrics["loss"] < 1e9 and step >= 200, checkpoints={}))
+    assert len(stopped.history["loss"]) == 200 and stopped.final
 
 
 def test_lost_training_keeps_its_last_report(tmp_path, bars, small):

@@ -124,7 +124,7 @@ def test_impossible_points_are_refused(bad, said):
     with pytest.raises(ValueError, match=said): rising_points(schedule, **bad)
 
 
-@pytest.mark.parametrize("levels, said", [(16, "images: got pixels between the grey levels"), (1, "levels: got 1")])
+@pytest.mark.parametrize("levels, said", [(16, "levels: got 16, and pixels between the multiples of 1/15"), (1, "levels: got 1")])
 def test_other_grey_levels_are_refused(levels, said, digit_images):
     with pytest.raises(ValueError, match=said): dequantise(key, digit_images[:64], levels)
 
@@ -136,7 +136,7 @@ def test_impossible_settings_are_refused(settings, said, few):
 
 def test_pictures_that_do_not_fit_are_refused(few, digit_images, digit_labels):
     four = digit_images[:4]
-    for bad, said in [((four[:, :4], digit_labels[:4]), "images: got shape (4, 4, 8, 1)"), ((four[:1], digit_labels[:1]), "images: got shape (1, 8, 8, 1)"), ((four, None), "labels: got None"),
-                      ((four, [1, 2]), "label: got [1, 2]"), ((four*.99, digit_labels[:4]), "images: got pixels between")]:
+    for bad, said in [((four[:, :4], digit_labels[:4]), "images: got shape (4, 4, 8, 1)"), ((four[:1], digit_labels[:1]), "images: got 1 picture"), ((four, None), "labels: got None"),
+                      ((four, [1, 2]), "label: got [1, 2]"), ((four*.99, digit_labels[:4]), "levels: got 17, and pixels between")]:
         with pytest.raises(ValueError) as error: few(*bad)
         assert said in str(error.value), str(error.value)

@@ -166,6 +166,8 @@ def hold_back(images, # `[N, H, W, C]` in [0, 1], or `Pictures`, which are strea
               parts:int|None=None # where a step sees all pictures: in how many parts on a device
              ) -> tuple: # (images and labels of both sides as in `split`), (some held back, in [0, 1])
     "Split, and bring into the network's range; at most 256 of the held-out pictures are kept."
+    takes = "a number, where pictures are streamed"
+    check(not isinstance(images, Pictures) or parts is None, "batch_size", None, takes)
     x, test_x, y, test_y = split(images, labels, test_size)
     n = len(x) if parts is None else trim_to_devices(len(x), parts)
     if n < len(x): x, y = x[:n], _rows(y, slice(n))

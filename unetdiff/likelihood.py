@@ -29,8 +29,8 @@ def dequantise(key:RandomKey, # random key
     "Put every pixel at random in the bin around its grey level."
     x = as_images(images)
     off = np.abs(x*(levels - 1) - np.rint(x*(levels - 1))).max()
-    check(off < 1e-3, "images", "pixels between the grey levels",
-          f"multiples of 1/{levels - 1}; `levels` says how many levels there are")
+    check(off < 1e-3, "levels", f"{levels}, and pixels between the multiples of 1/{levels - 1}",
+          "the number of grey levels of the pictures: 256 for bytes")
     return x + (jax.random.uniform(key, x.shape, jnp.float32) - .5)/(levels - 1)
 
 # %% ../nbs/08_likelihood.ipynb #08-017
@@ -173,15 +173,17 @@ def bits_per_dim(self:Run,
                  low:float=.03,          # the lowest of them, sigma/alpha
                  high:float=80.,         # the highest
                  seed:Seed=0,            # of everything random
-                 batch_size:Count=64     # pictures at a time
+                 batch_size:Count=None   # pictures at a time; None: as in a training step
                 ) -> dict: # `bound`, `bound_error`, `flow`, `flow_error`, `n`
     "Bits per dimension by the bound and by the flow, and their standard errors."
     if images is None: images, labels = self.held_out
+    check(len(images) > 1, "images", f"{len(images)} picture (None stands for those held back)", "at least 2")
     k1, k2 = jax.random.split(jax.random.key(seed))
     x = _continuous(self, images, labels, levels, k1)
     at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)
     labels = self.labels_for(n, labels, seed)
-    (bound_nats, _), (flow_nats, _) = self.undecided(x, labels, at, k2, min(n, batch_size))
+    batch_size = min(n, batch_size or max(1, self.at_a_time//2))
+    (bound_nats, _), (flow_nats, _) = self.undecided(x, labels, at, k2, batch_size)
     lo, hi = self.recipe.pixel_range
     width = (hi - lo)/(levels - 1)
     bound, bound_error = summary(bound_nats, x[0].size, width)

@@ -35,8 +35,7 @@ class Reference:
     def __init__(self, images, # as for `train`
                  labels=None   # `[N]` integers from 0, or None
                 ):
-        self.images, labels, _ = collect(images, labels, False)
-        self.labels = None if labels is None else as_labels(labels, len(self.images))
+        self.images, self.labels, _ = collect(images, labels, False)
         self.scores = {} # what real pictures score, by their number and the seed
 
     @cached_property

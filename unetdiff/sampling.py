@@ -19,7 +19,7 @@ from .data import from_range, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
 from .engine.arguments import (Count, NonNegative, Number, Seed, Switch, as_array, as_images,
                                        as_mask, check, checked, choose, number, rising)
-from .engine.devices import map_batches
+from .engine.devices import at_a_time, map_batches
 from .training import Run
 
 # %% ../nbs/04_sampling.ipynb #04-009
@@ -286,9 +286,17 @@ def labels_for(self:Run,
     known = y.dtype.kind in "iu" and (y >= 0).all() and (y < self.classes).all()
     takes = f"an integer from 0 to {self.classes - 1}, or {n} of them"
     check(known and y.shape in ((), (n,)), "label", repr(label), takes)
+    unseen = np.flatnonzero(np.array(self.info["label_counts"]) == 0)
+    got = f"{np.intersect1d(y, unseen)}, of which there were no pictures in training"
+    check(not np.isin(y, unseen).any(), "label", got, "one of which there were")
     return np.broadcast_to(y.astype(np.int32), (n,))
 
 # %% ../nbs/04_sampling.ipynb #04-055
+@patch(as_prop=True)
+def at_a_time(self:Run) -> int:
+    "How many pictures fit into the memory of a training step where no gradient is wanted."
+    return at_a_time(self.recipe.batch_size, self.recipe.grad_accum_steps)
+
 @patch
 def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None):
     "Pictures in [0, 1], batch by batch, from `x_0` with so much noise at the first level."
@@ -297,7 +305,8 @@ def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None
                    thresholding=plan.thresholding, classes=self.classes, path=path)
     shared = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
     each = x_0, z, self.labels_for(n, label, seed), known
-    batches = jax.device_put(map_batches(draw, shared, each, batch_size), jax.local_devices()[0])
+    parts = map_batches(draw, shared, each, batch_size or self.at_a_time)
+    batches = jax.device_put(parts, jax.local_devices()[0])
     x = jnp.concatenate(batches, -4)[..., :n, :, :, :]
     got = f"{plan.guidance}, which leads to pixels that are no numbers"
     takes = "less guidance, thresholding, or another sampler"
@@ -315,7 +324,7 @@ def sample(self:Run,
            seed:Seed=0,              # noise, and labels where None is given
            z=None,                   # `[n, H, W, C]` standard normal, to start from; None: drawn
            path:Switch=False,        # return the whole path from noise to picture
-           batch_size:Count=64,      # pictures at a time
+           batch_size:Count=None,    # pictures at a time; None: twice those of a training step, at most 64
            **kwargs                  # as in run.plan
           ) -> jax.Array: # float32 `[n, H, W, C]` in [0, 1]; with path `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
@@ -354,7 +363,7 @@ def reconstruct(self:Run,
                 known=None,               # bool `[H, W]`, `[n, H, W]` or `[n, H, W, C]`: pixels that stay
                 seed:Seed=0,              # noise
                 path:Switch=False,        # return the whole path
-                batch_size:Count=64,      # pictures at a time
+                batch_size:Count=None,    # pictures at a time, as in sample
                 **kwargs                  # as in run.plan
                ) -> jax.Array: # as sample
     "Noise pictures as far as the first level of the walk, then walk back."

@@ -158,7 +158,7 @@ class UNet(nnx.Module):
                  features:Count=64,            # width of the first level
                  time_emb_dim:even_from_4=128, # length of the time embedding, even and at least 4
                  *, channel_mults:_Widths=(1, 2, 4, 8), # width of each level, in units of `features`
-                 attention_levels:_Levels=(2, 3), # levels with attention, from 0; the bridge has it
+                 attention_levels:_Levels=None, # levels with attention, from 0; None: the third and those below
                  heads:Count=4,                # attention heads
                  plain_attention:Switch=False, # one head, no output projection
                  time_everywhere:Switch=True,  # time in bridge and decoder, too
@@ -167,6 +167,9 @@ class UNet(nnx.Module):
                  rngs:nnx.Rngs):
         self.classes = classes
         self.levels = len(channel_mults)
+        if attention_levels is None: attention_levels = range(2, self.levels)
+        check(all(i < self.levels for i in attention_levels), "attention_levels", repr(attention_levels),
+              f"levels from 0 to {self.levels - 1}; the bridge has attention in any case")
         kwargs = dict(dtype=jnp.dtype(dtype), rngs=rngs)
         block = partial(UNetBlock, heads=heads, plain_attention=plain_attention, **kwargs)
         widths = [features*m for m in channel_mults]
@@ -211,7 +214,11 @@ def check_network(model:nnx.Module, shape:tuple, classes:int|None) -> nnx.Module
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     t = jax.ShapeDtypeStruct((2,), jnp.float32)
     label = [] if classes is None else [jax.ShapeDtypeStruct((2,), jnp.int32)]
-    got = nnx.eval_shape(lambda m, *inputs: m(*inputs), model, x, t, *label).shape
+    try: got = nnx.eval_shape(lambda m, *inputs: m(*inputs), model, x, t, *label).shape
+    except Exception as error:
+        why = str(error).partition("\n")[0][:200].rstrip(".")
+        raise ValueError(f"model: got a network that fails on pictures of shape {shape}, times"
+                         f"{' and labels' if label else ''} ({why}), but takes one for those") from error
     check(got == x.shape, "model", f"output of shape {got} for pictures of shape {x.shape}",
           "a network whose output has the shape of its input")
     return model

@@ -23,7 +23,7 @@ from .sampling import samplers # gives runs `plan`, `sample` and `reconstruct`, 
 from .data import from_range, show_images, to_range
 from .diffusion import add_noise
 from .engine.arguments import Count, PathLike, Positive, Seed, as_array, as_images, at_least
-from .engine.arguments import check, checked
+from .engine.arguments import as_path, check, checked
 from .engine.checkpoints import replace_file
 from .training import Run
 
@@ -285,12 +285,12 @@ def animate(self:Run,
            ): # IPython HTML
     "The walk from noise to pictures as a GIF."
     from IPython.display import HTML
-    fits = out is None or Path(out).parent.is_dir() and not Path(out).is_dir()
+    fits = out is None or as_path(out).parent.is_dir() and not as_path(out).is_dir()
     check(fits, "out", repr(out), "a file in a folder that exists")
     if label is None: label = labels_in_turn(self, n)
     path = self.sample(n, label, steps=steps, spacing=spacing, path=True, **kwargs)
     gif = to_gif(path, ms)
-    if out is not None: Path(out).write_bytes(gif)
+    if out is not None: as_path(out).write_bytes(gif)
     return HTML(img_tag(gif, f"From noise to {n} pictures in {steps} steps", "gif"))
 
 # %% ../nbs/05_viz.ipynb #05-047
@@ -298,7 +298,7 @@ def draw_progress(run:Run, n:int) -> dict: # file name -> PNG
     "The loss curve, and samples from always the same noise, ten in a row."
     loss = io.BytesIO()
     run.plot_loss().savefig(loss, dpi=100)
-    samples = run.sample(n, labels_in_turn(run, n), batch_size=min(n, 64))
+    samples = run.sample(n, labels_in_turn(run, n), batch_size=min(n, run.at_a_time))
     return {"loss.png": loss.getvalue(), "samples.png": png_bytes(samples, min(10, n))}
 
 def in_notebook() -> bool:
@@ -315,8 +315,9 @@ class monitor:
                  n:Count=20,        # samples, their labels in turn
                  share:Positive=.05 # of the time that drawing may take, above 0
                 ):
-        check(out is None or not Path(out).is_file(), "out", repr(out), "a folder, or None")
-        self.out, self.n, self.share = out, n, share
+        self.out = None if out is None else as_path(out)
+        check(out is None or not self.out.is_file(), "out", repr(out), "a folder, or None")
+        self.n, self.share = n, share
         self.next = None  # the time of the next drawing; None: a training begins
         self.place = None # the display that is drawn anew
 
@@ -337,8 +338,8 @@ def draw(self:monitor, step:int, metrics:dict, run:Run):
     "Draw the run as it stands: into the folder, and into a notebook in place of the last drawing."
     drawings = draw_progress(run, self.n)
     if self.out is not None:
-        Path(self.out).mkdir(parents=True, exist_ok=True)
-        for name, content in drawings.items(): replace_file(Path(self.out)/name, content)
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name, content in drawings.items(): replace_file(self.out/name, content)
     if not in_notebook(): return
     from IPython.display import HTML, display
     caption = f"step {step} of {run.recipe.steps}, held-out loss {metrics['test_loss']:.3f}"
@@ -380,7 +381,7 @@ def explore(self:Run,
     @lru_cache(256)
     def draw(label="any", **how):
         label = None if label == "any" else label
-        return png_bytes(self.sample(n, label, batch_size=n, **how), cols)
+        return png_bytes(self.sample(n, label, batch_size=min(n, self.at_a_time), **how), cols)
 
     def update(**how): picture.value = draw(**how)
     return w.VBox([*controls.values(), picture, w.interactive_output(update, controls)])

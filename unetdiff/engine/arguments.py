@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Count', 'Seed', 'even_from_4', 'Number', 'Positive', 'NonNegative', 'Share', 'Fraction', 'Dropout', 'Switch',
            'PathLike', 'RandomKey', 'Settings', 'Function', 'NameOr', 'Dtype', 'Range', 'BatchSize', 'Averaging',
-           'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'is_key', 'rule_of', 'check_argument',
-           'check_names', 'checked', 'choose', 'as_array', 'as_images', 'as_labels', 'as_mask']
+           'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'as_path', 'is_key', 'rule_of',
+           'check_argument', 'check_names', 'checked', 'choose', 'as_array', 'as_images', 'as_labels', 'as_mask']
 
 # %% ../../nbs/engine/arguments.ipynb #ar-004
 from collections.abc import Callable
@@ -69,6 +69,10 @@ def is_path(v) -> bool:
     "Can it name a file or a folder?"
     return isinstance(v, (str, Path)) and str(v) != "" and "\0" not in str(v)
 
+def as_path(v) -> Path:
+    "The path, whole: `~` is the user's folder, and it means the same after the program has gone to another folder."
+    return Path(v).expanduser().absolute()
+
 def is_key(v) -> bool:
     "Is it a random key of JAX, of the new kind or the old?"
     if not isinstance(v, jax.Array): return False
@@ -84,18 +88,18 @@ NameOr = Annotated[str|Callable, Rule("a name or a function", _is_choice)]
 
 # %% ../../nbs/engine/arguments.ipynb #ar-019
 def _is_range(v) -> bool:
-    "Is it a tuple of two numbers, the first below the second?"
-    return isinstance(v, tuple) and len(v) == 2 and rising(*v) and v[0] < v[1]
+    "Are these two numbers, the first below the second?"
+    return isinstance(v, (tuple, list)) and len(v) == 2 and rising(*v) and v[0] < v[1]
 
 def _is_averaging(v) -> bool:
-    "Is it None, a number from 0, or a tuple of such numbers?"
-    several = isinstance(v, tuple) and len(v) > 0
+    "Is it None, a number from 0, or several of them?"
+    several = isinstance(v, (tuple, list)) and len(v) > 0
     return v is None or all(number(e, 0) for e in (v if several else [v]))
 
 _is_dtype = lambda v: isinstance(v, str) and v in ("float32", "bfloat16")
 _is_batch_size = lambda v: v is None or whole(v)
 Dtype = Annotated[str, Rule('"float32" or "bfloat16"', _is_dtype)]
-Range = Annotated[tuple, Rule("a tuple of two numbers, the lower one first", _is_range)]
+Range = Annotated[tuple, Rule("two numbers, the lower one first", _is_range)]
 BatchSize = Annotated[int, Rule("a whole number from 1, or None for all pictures", _is_batch_size)]
 Averaging = Annotated[float, Rule("a number from 0, several of them, or None", _is_averaging)]
 

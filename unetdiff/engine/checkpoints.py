@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['check_free', 'replace_file', 'or_warn', 'write_folder', 'read_folder', 'is_custom', 'to_plain', 'from_plain',
-           'with_own', 'named_arrays', 'network_arrays', 'with_arrays', 'pack', 'unpack', 'forms', 'versions',
-           'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'OtherComputation']
+           'check_known', 'with_own', 'named_arrays', 'network_arrays', 'with_arrays', 'pack', 'unpack', 'forms',
+           'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
+           'OtherComputation', 'differences', 'check_same']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
 import json, math, os, shutil, time, warnings, zlib
@@ -23,18 +24,20 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from .. import __version__
-from .arguments import NonNegative, Count, Switch, check, check_names, checked, is_path
+from .arguments import NonNegative, Count, Switch, as_path, check, check_names, checked, is_path
 from .devices import any_process, is_random_key, key_numbers, local_copy, place_array
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-007
-def check_free(path, name:str="path", # argument that is at fault
-               holds:str="run.json"): # the file that makes a folder complete
-    "The folder `path`, unless it holds something already."
+def check_free(path, name:str="path"): # argument that is at fault
+    "The folder `path`, unless it holds something already that would be overwritten."
     check(is_path(path), name, repr(path), "a folder")
-    path = Path(path)
+    path = as_path(path)
     check(not path.exists() or path.is_dir(), name, repr(str(path)), "a folder, not a file")
-    check(not (path/holds).exists(), name, f"{str(path)!r}, which already holds a run", "a folder without one")
-    check(not (path/"checkpoints").exists(), name, f"{str(path)!r}, which holds an unfinished training", "a folder without one (or resume=True, to go on)")
+    takes = "a folder without one" + ", or resume=True to go on"*(name == "out")
+    check(not (path/"run.json").exists(), name, f"{str(path)!r}, which already holds a run", takes)
+    check(not (path/"checkpoints").exists(), name, f"{str(path)!r}, which holds an unfinished training", takes)
+    weights = sorted(file.name for file in path.glob("*.safetensors"))
+    check(not weights, name, f"{str(path)!r}, which holds {', '.join(weights)} of something else", "a folder of its own")
     return path
 
 def replace_file(path:Path, content:bytes):
@@ -75,15 +78,20 @@ def is_custom(v) -> bool:
     "Is this entry of the settings the user's own, and not plain data?"
     return type(v) not in (str, int, float, bool, list, tuple, dict, type(None)) and not isinstance(v, np.generic)
 
-def to_plain(settings) -> dict:
+def to_plain(settings, but:tuple=()) -> dict: # names that are left out
     "A dataclass of settings for JSON; of what is the user's own only the name is kept."
-    values = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in but}
     return {k: {"own": getattr(v, "__name__", type(v).__name__)} if is_custom(v) else v for k, v in values.items()}
 
 def from_plain(saved): # plain data
     "Plain data as it was before JSON made lists of its tuples."
     if isinstance(saved, dict): return {k: from_plain(v) for k, v in saved.items()}
     return tuple(map(from_plain, saved)) if isinstance(saved, list) else saved
+
+def check_known(saved:dict, known, path): # what `read_folder` returns first; names of the settings that there are
+    "Refuse a run of a newer version, which has settings that are not known here."
+    other = sorted(saved["recipe"].keys() - set(known))
+    check(not other, "path", f"{str(path)!r}, a run of unetdiff {saved['unetdiff']} with {', '.join(other)}", f"runs of versions up to this one, {__version__}")
 
 def with_own(saved:dict,   # settings from `from_plain`
              given:dict,   # the user's own entries, handed in again
@@ -154,7 +162,7 @@ class Progress(NamedTuple):
     "How far a training has come."
     state: tuple    # a tree of arrays, on their devices: all that the next step needs
     losses: list    # of each step
-    test: list      # losses on held-out data, one a report
+    test: list      # [step, loss on held-out data], one a report
     snapshots: dict # name: NumPy array; what else is to be kept
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-020
@@ -167,7 +175,7 @@ class Checkpoints:
                  minutes:NonNegative=10.,  # or so much time, if that is less
                  keep:Count=2,             # how many are kept, the newest ones
                  best:Switch=False):       # and the one of the lowest metric
-        self.folder = Path(folder).absolute()
+        self.folder = as_path(folder)
         self.about = json.loads(json.dumps(about, default=np.generic.item))
         self.every = every
         self.seconds = 60*minutes
@@ -175,18 +183,23 @@ class Checkpoints:
         self.best = best
         self.last_step = 0
         self.last_time = time.time()
+        self.latest = None # the progress as it was reported last, unless it is the end
 
     def __enter__(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder/".lock")
-        if jax.process_index() > 0: return self # the first process locks for all
-        try: self.lock.acquire(timeout=0)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0: self.lock.acquire(timeout=0) # it locks for all
         except Timeout: raise ValueError(f"out: got {str(self.folder)!r}, where another training is at work, but takes a folder of its own") from None
+        except OSError as error: raise OSError(f"out: got {str(self.folder)!r}, where nothing can be written ({error}), but takes a folder of yours") from None
         return self
 
     def __exit__(self, *error):
-        stuck = error[0] is not None and jax.process_count() > 1 # nothing can be finished without the others
+        is_alone, failed = jax.process_count() == 1, error[0] is not None
+        stuck = failed and not is_alone # nothing can be finished without the others
+        in_a_hurry = failed and issubclass(error[0], KeyboardInterrupt)
         try:
+            if self.latest and not stuck and not in_a_hurry: (self._write if is_alone else self.save)(self.latest)
             if "manager" in self.__dict__ and not stuck: self.manager.close() # waits for what is being written
         except Exception as e: warnings.warn(f"the last checkpoint was not written: {e}")
         finally: self.lock.release() # does nothing where it is not held
@@ -208,6 +221,10 @@ def check_room(need:int, # bytes
     free = shutil.disk_usage(folder).free
     if any_process(free < need)[0]: raise OSError(f"it needs {need/1e6:.1f} MB, and the disk has {free/1e6:.1f}")
 
+def copied(progress:Progress) -> Progress:
+    "The progress in arrays of its own, which the next steps do not overwrite; its state as a list."
+    return Progress(to_numpy(progress.state), [*progress.losses], [*progress.test], dict(progress.snapshots))
+
 @patch
 def is_due(self:Checkpoints, step:int) -> bool:
     "Is it time for another one?"
@@ -216,24 +233,40 @@ def is_due(self:Checkpoints, step:int) -> bool:
 @patch
 def save(self:Checkpoints, progress:Progress):
     "Write a checkpoint. What goes wrong is a warning, and the computation goes on."
+    self._write(copied(progress))
+
+@patch
+def _write(self:Checkpoints, progress:Progress): # of NumPy arrays
+    "Write it, if it is new."
     import orbax.checkpoint.args as args
     step = len(progress.losses)
     if step == self.last_step: return
-    arrays = to_numpy(progress.state) + [*progress.snapshots.values()]
+    arrays = [*progress.state, *progress.snapshots.values()]
     row = pack(arrays)
     text = json.dumps(dict(losses=progress.losses, test=progress.test, snapshots=[*progress.snapshots], about=self.about,
                            versions=versions(), forms=forms(arrays), checksum=checksum(row)))
     items = args.Composite(arrays=args.StandardSave([row]), text=args.JsonSave(dict(text=text, checksum=checksum(text.encode()))))
     try:
         check_room(row.nbytes + len(text) + 2**16, self.folder)
-        self.manager.save(step, args=items, metrics=dict(metric=progress.test[-1]), force=True)
+        self.manager.save(step, args=items, metrics=dict(metric=progress.test[-1][1]), force=True)
     except Exception as e: warnings.warn(f"no checkpoint at step {step}: {e}")
     self.last_step = step
     self.last_time = time.time()
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-023
 class OtherComputation(LookupError):
-    "A checkpoint of something else."
+    "A checkpoint of something else; what differs, in words."
+
+def differences(there, here, name:str="") -> list:
+    "The entries in which two trees of plain data differ, in words."
+    if not isinstance(there, dict) or not isinstance(here, dict):
+        return [] if there == here else [f"{name} is {there!r} there and {here!r} here"]
+    return [d for key in there | here for d in differences(there.get(key), here.get(key), key)]
+
+def check_same(there, here, out):
+    "Refuse a folder of another computation, and say what differs."
+    other = differences(there, here)
+    check(not other, "out", f"{str(out)!r}, which holds another run ({'; '.join(other)})", "the folder of the same run, or a new one")
 
 @patch
 def read(self:Checkpoints, step:int, state) -> Progress: # with a state like the one given
@@ -243,11 +276,11 @@ def read(self:Checkpoints, step:int, state) -> Progress: # with a state like the
     text = restore(text=args.JsonRestore())["text"]
     check(checksum(text["text"].encode()) == text["checksum"], "text", "another text", "the one that was written")
     saved = json.loads(text["text"])
-    if saved["about"] != self.about: raise OtherComputation
+    if saved["about"] != self.about: raise OtherComputation(saved["about"])
     (row,) = restore(arrays=args.StandardRestore())["arrays"]
     check(checksum(row) == saved["checksum"], "arrays", "other arrays", "those that were written")
     own = forms([jax.eval_shape(key_numbers, a) for a in jax.tree.leaves(state)])
-    check(saved["forms"][:len(own)] == own, "arrays", "other shapes", "those of this training")
+    if saved["forms"][:len(own)] != own: raise OtherComputation(dict(arrays=f"{len(saved['forms'])} of other shapes or types"))
     if saved["versions"] != versions(): warnings.warn(f"the checkpoint of step {step} was made with {saved['versions']}, and this is {versions()}; what follows may differ in the last bits")
     arrays = unpack(row, saved["forms"])
     return Progress(from_numpy(state, arrays[:len(own)]), saved["losses"], saved["test"], dict(zip(saved["snapshots"], arrays[len(own):])))
@@ -256,24 +289,23 @@ def read(self:Checkpoints, step:int, state) -> Progress: # with a state like the
 def newest(self:Checkpoints, state) -> Progress|None: # None if there is none
     "The newest checkpoint that is as it was written."
     if not (self.folder/"checkpoints").exists(): return None
-    steps, where = sorted(self.manager.all_steps(), reverse=True), f"{str(self.folder)!r}, "
+    steps = sorted(self.manager.all_steps(), reverse=True)
     for step in steps:
         try: found = self.read(step, state)
-        except OtherComputation: check(False, "out", where + "which holds a run of another configuration", "the folder of the same run, or a new one")
+        except OtherComputation as other: check_same(other.args[0], self.about, self.folder)
         except Exception as e: warnings.warn(f"the checkpoint of step {step} is damaged ({type(e).__name__}); the one before it is tried")
         else:
             self.last_step = step
             return found
-    check(not steps, "out", where + "whose checkpoints are all damaged", "a folder with a whole one, or a new one")
+    check(not steps, "out", f"{str(self.folder)!r}, whose checkpoints are all damaged", "a folder with a whole one, or a new one")
 
 @patch
 def hook(self:Checkpoints,
-         steps:int, # of the whole training; its end is kept as a run
-         came:list  # of signals that asked to stop
+         steps:int # of the whole training; its end is kept as a run
         ):
-    "A hook for a training loop: keep the progress when it is time, and when a signal came."
+    "A hook for a training loop: write the progress when it is time, and remember it, should the training end before."
     def after_report(progress, run):
         step = len(progress.losses)
-        wanted = any(any_process(self.is_due(step), bool(came)))
-        if wanted and step < steps: self.save(progress)
+        if any_process(self.is_due(step))[0] and step < steps: self.save(progress)
+        self.latest = None if step == steps else copied(progress) if jax.process_count() == 1 else progress
     return after_report

@@ -6,10 +6,10 @@
 __all__ = ['use_cores', 'tpu_hosts', 'several_processes', 'start_devices', 'has_started', 'join_processes', 'any_process',
            'mesh_for', 'idle_remark', 'trim_to_devices', 'shard_axis', 'is_random_key', 'key_numbers', 'place_array',
            'place', 'accumulate_gradients', 'gather_params', 'mean_over_devices', 'sharded_value_and_grad', 'Layout',
-           'layout_for', 'copy_program', 'local_copy', 'map_batches', 'keep_compiled', 'start_notebook']
+           'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches', 'keep_compiled', 'start_notebook']
 
 # %% ../../nbs/engine/devices.ipynb #de-004
-import os, warnings
+import math, os, warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from platformdirs import user_cache_dir
-from .arguments import Count, PathLike, check, checked
+from .arguments import Count, PathLike, as_path, check, checked
 
 # %% ../../nbs/engine/devices.ipynb #de-006
 @cache
@@ -234,14 +234,22 @@ def local_copy(tree): # of arrays on this process's first device
     return jax.tree.map(lambda a: a.addressable_data(0), copy_program(mesh)(tree))
 
 # %% ../../nbs/engine/devices.ipynb #de-033
+def at_a_time(batch_size:int|None, # rows of a training step; None: all
+              parts:int=1         # in which a device works through its share
+             ) -> int: # a power of two, at most 64
+    "How many rows fit into the memory of a training step where no gradient is wanted: twice as many."
+    return 2**min(6, 1 + int(math.log2((batch_size or 32)//parts)))
+
 def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each) -> anything
                 shared:tuple,     # what all batches share
                 each:tuple,       # arrays with a row for each, or None
-                batch_size:int    # rows at a time
+                batch_size:int    # rows at a time; 8 at most where there are no more, so that programs are of few sizes
                ) -> list: # what the program returned for each batch
     "Run a program on all rows, in batches of one size, the last one filled up, each shared by all devices."
     use_cores()
-    n, mesh = len(each[0]), mesh_for(batch_size, jax.local_devices())
+    n = len(each[0])
+    if n <= 8: batch_size = min(batch_size, 8)
+    mesh = mesh_for(batch_size, jax.local_devices())
     on_devices = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     shared = on_devices(shared)
     def run(i): # numbers of the rows
@@ -255,7 +263,7 @@ def keep_compiled(folder:PathLike=None # None: in the user's folder for caches
                  ) -> str: # where they are kept
     "Keep compiled programs on disk, so that the next process starts quickly."
     if folder is not None or jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder or user_cache_dir("unetdiff")))
+        jax.config.update("jax_compilation_cache_dir", str(as_path(folder or user_cache_dir("unetdiff"))))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.) # small programs, too: there are many
     return jax.config.jax_compilation_cache_dir
 

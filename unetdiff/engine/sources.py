@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Size', 'Channels', 'is_picture', 'picture_and_label', 'open_picture', 'array_pixels', 'to_image', 'image_pixels',
-           'read_pixels', 'Pictures', 'find_files', 'find_labels', 'open_source', 'pictures', 'collect', 'fingerprint',
-           'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
+           'read_pixels', 'Pictures', 'find_files', 'find_labels', 'open_source', 'pictures', 'lit', 'collect',
+           'fingerprint', 'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
 
 # %% ../../nbs/engine/sources.ipynb #so-004
-import importlib.util
+import importlib.util, warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
-from .arguments import Rule, as_images, as_labels, check, checked, whole
+from .arguments import Rule, as_images, as_labels, as_path, check, checked, whole
 from .checkpoints import checksum
 from .devices import place
 
@@ -147,7 +147,7 @@ def find_labels(source) -> tuple: # labels or None, names of the classes or None
 def open_source(source, want_labels:bool) -> tuple: # the source, labels or None, names or None
     "A source with its own labels, if they are wanted."
     if isinstance(source, (str, Path)):
-        files, labels, names = find_files(Path(source))
+        files, labels, names = find_files(as_path(source))
         return files, labels, names if want_labels else None
     is_source = hasattr(source, "__getitem__") and hasattr(source, "__len__") and len(source)
     check(is_source, "images", f"a {type(source).__name__}",
@@ -177,6 +177,12 @@ def pictures(source, # a folder, a Hugging Face data set, or anything with a len
     return Pictures(source, np.arange(len(source)), labels, names, shape, bool(size or channels))
 
 # %% ../../nbs/engine/sources.ipynb #so-025
+def lit(images): # `[N, H, W, C]` in [0, 1]
+    "The pictures; a warning where they are so dark that it must be a mistake."
+    dark = 0 < images.max() <= 1/255
+    if dark: warnings.warn(f"images: got pixels up to {images.max():.2g} of 1 only; were bytes divided by 255 twice, or are they 0 and 1? Take floats from 0 to 1")
+    return images
+
 def collect(images, # an array, or what `pictures` takes
             labels, # `[N]`, or None
             stream:bool|None # read them while training; None: if they are more than a gibibyte
@@ -185,8 +191,11 @@ def collect(images, # an array, or what `pictures` takes
     is_array = isinstance(images, list) or hasattr(images, "__array__")
     is_opened = isinstance(images, Pictures)
     if not is_opened and (stream or not is_array): images = pictures(images, labels)
-    if not isinstance(images, Pictures): return as_images(images), labels, {}
+    if not isinstance(images, Pictures):
+        images = lit(as_images(images))
+        return images, None if labels is None else as_labels(labels, len(images)), {}
     if labels is None: labels = images.labels
+    if labels is not None: labels = as_labels(labels, len(images))
     known = {"names": images.names} if images.names else {}
     fits = np.prod(images.shape) <= 2**30
     if stream is False or (stream is None and fits): return as_images(images), labels, known
