@@ -79,11 +79,12 @@ def test_optimizer_may_be_made_from_the_steps():
     assert seen == [2]
 
 
-@pytest.mark.parametrize("entry", [dict(net=dict(features=16)), dict(dtype="bfloat16")])
-def test_a_network_that_is_given_has_its_shape_and_type(grey, unet_run, entry):
-    name, = entry
-    for model in (dense(), grey, unet_run): says(ValueError, f"{name}: got {entry[name]!r}, but takes no change where a network is given", lambda: train(x, model=model, **entry, **few))
-    says(ValueError, f"{name}: got", lambda: train_digits(1, model=dense(), **entry, **few))
+def test_a_network_that_is_given_has_its_shape_and_type(grey, unet_run):
+    for run in (grey, unet_run):
+        for call in (lambda **entry: train(x, model=run, **entry, **few), lambda **entry: train_digits(1, model=run, **entry, **few)):
+            says(ValueError, "net: got {'features': 16}, but takes no change where a run goes on", lambda: call(net=dict(features=16)))
+            says(ValueError, "dtype: got 'bfloat16', but takes no change", lambda: call(dtype="bfloat16"))
+    says(ValueError, "dtype: got 'bfloat16', but takes no change", lambda: train(x, model=dense(), dtype="bfloat16", **few))
 
 
 def test_own_network_with_a_preset():

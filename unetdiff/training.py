@@ -302,16 +302,16 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     if out is not None: out = as_path(out) if resume else check_free(out, "out")
     base = model.recipe if isinstance(model, Run) else Recipe()
     recipe = replace(base, **kwargs)
-    for name in ("net", "dtype"): check(model is None or getattr(recipe, name) == getattr(base, name), name, repr(getattr(recipe, name)), "no change where a network is given")
+    check(not isinstance(model, Run) or recipe.net == base.net, "net", repr(recipe.net), "no change where a run goes on")
+    check(model is None or recipe.dtype == base.dtype, "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
     images, labels, known = collect(images, labels, stream)
     own_net = model.info["own_net"] if isinstance(model, Run) else model is not None
     info = describe(images, labels) | dict(seed=seed, own_net=own_net) | known
     net = network_for(model, recipe, info)
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     data, held_out = hold_back(images, labels, recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
-    about = dict(recipe=to_plain(recipe, free), info=info)
     remarks = idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps) + halving_remark(net, info["shape"])
-    with watch(recipe.steps, out, about, checkpoints, callback, progress, remarks) as watched:
+    with watch(recipe.steps, out, dict(recipe=to_plain(recipe, free), info=info), checkpoints, callback, progress, remarks) as watched:
         for report, average in fit(net, recipe, data, info["classes"], seed, fsdp, watched.restore):
             final = bool(watched.signals) or len(report.losses) == recipe.steps
             run = Run(average, recipe, make_history(report.losses, report.test), held_out, info, report.snapshots, final)
@@ -334,5 +334,5 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     check(recipe != presets["tutorial"] or digit is not None, "digit", "None", 'a digit from 0 to 9 with preset "tutorial", whose network takes no labels')
     images, labels = digits(digit)
     if steps is not None: kwargs["steps"] = steps
-    settings = {k: v for k, v in vars(recipe).items() if k != "net" or kwargs.get("model") is None}
+    settings = {k: v for k, v in vars(recipe).items() if k != "net" or not isinstance(kwargs.get("model"), Run)}
     return train(images, labels if digit is None else None, **settings | kwargs)
