@@ -75,6 +75,12 @@ def cold(script, *args, on=None):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def mean_and_spread(found):
+    "Of rows with the same entries: the mean of each, and as `..._spread` the largest less the smallest."
+    values = {key: [row[key] for row in found] for key in found[0]}
+    return {key: statistics.mean(v) for key, v in values.items()} | {f"{key}_spread": max(v) - min(v) for key, v in values.items()}
+
+
 def machine():
     "Processor, number of cores and versions."
     info = Path("/proc/cpuinfo")

@@ -4,11 +4,10 @@
 """
 import json
 import os
-import statistics
 import sys
 from pathlib import Path
 
-from common import cold, save
+from common import cold, mean_and_spread, save
 
 names = {0: "a processor, 23 bits", 10: "a recent GPU, 10 bits", 7: "a TPU, 7 bits"}
 seeds = range(3)
@@ -28,8 +27,7 @@ def main():
     for bits, name in names.items():
         os.environ["ROUND_BITS"] = str(bits)
         found = [cold(__file__, seed) for seed in seeds]
-        values = {key: [f[key] for f in found] for key in found[0]}
-        rows.append(dict(name=name, bits=bits, seeds=len(seeds)) | {key: statistics.mean(v) for key, v in values.items()} | {f"{key}_spread": max(v) - min(v) for key, v in values.items()})
+        rows.append(dict(name=name, bits=bits, seeds=len(seeds)) | mean_and_spread(found))
     save("rounding", rows)
 
 

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from PIL import Image
 
 import nets
 import unetdiff
@@ -32,6 +31,7 @@ from unetdiff.engine.devices import map_batches
 from unetdiff.metrics import quality
 from unetdiff.sampling import guided_denoiser
 from unetdiff.unet import UNet, init
+from unetdiff.viz import image_grid
 
 drawn = 1024
 
@@ -177,10 +177,9 @@ def merge(key, rows, *same):
 
 def keep_strip(name, samples):
     "Keep pictures side by side, each pixel four times as large."
-    strip = np.hstack(np.uint8(np.rint(255*np.array(samples)[..., 0]))).repeat(4, 0).repeat(4, 1)
     folder = results.with_name("successor")
     folder.mkdir(exist_ok=True)
-    Image.fromarray(strip).save(folder/f"{name}.png", optimize=True)
+    image_grid(np.float32(samples), len(samples), zoom=4, gap=0).save(folder/f"{name}.png", optimize=True)
 
 
 def main(budgets):

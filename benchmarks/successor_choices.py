@@ -4,10 +4,8 @@
 """
 from functools import partial
 
-import numpy as np
-
 import unetdiff
-from common import save
+from common import mean_and_spread, save
 from successor import by_tsit5, drawn, network, optimizer, scores, straight, twos
 from unetdiff.diffusion import lognormal_times
 from unetdiff.unet import init
@@ -32,9 +30,7 @@ def rows(name, changed):
     runs = [unetdiff.train(twos(), steps=steps, seed=seed, progress=False, **changed) for seed in seeds]
     for solver, (draw, evaluations) in solvers.items():
         found = [scores(draw(run, seed)) for seed, run in zip(seeds, runs)]
-        values = {key: [f[key] for f in found] for key in found[0] if key != "n"}
-        spread = {f"{key}_spread": max(v) - min(v) for key, v in values.items()}
-        yield dict(name=name, solver=solver, evaluations=evaluations(runs[0]), seeds=len(runs)) | {key: float(np.mean(v)) for key, v in values.items()} | spread
+        yield dict(name=name, solver=solver, evaluations=evaluations(runs[0]), seeds=len(runs)) | mean_and_spread(found)
 
 
 def main():

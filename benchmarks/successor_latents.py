@@ -2,8 +2,9 @@
 
     python benchmarks/successor_latents.py
 
-Trains both as they stand (half an hour on two cores), 2,000 steps of Flax's recipe and 4,000 of ours, scores what they draw, and follows the flow from pictures to noise twice: with Flax's solver, ten steps of Tsit5 from the picture
-itself, and with many small steps of Heun's method, which begin at a little noise (sigma/alpha = 0.03) as the likelihood of this project does.
+Trains both as they stand (half an hour on two cores), 2,000 steps of Flax's recipe and 4,000 of ours, scores what they draw, and follows the flow from pictures
+to noise twice: with Flax's solver, ten steps of Tsit5 from the picture itself, and with many small steps of Heun's method, which begin at a little noise
+(sigma/alpha = 0.03) as the likelihood of this project does.
 """
 from functools import partial
 

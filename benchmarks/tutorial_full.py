@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from PIL import Image
 
 from common import machine
 from unetdiff import digits, presets, train_digits
@@ -25,6 +24,7 @@ from unetdiff.data import split
 from unetdiff.metrics import quality
 from unetdiff.training import clipped_adamw, unet_for
 from unetdiff.unet import init
+from unetdiff.viz import image_grid
 
 here = Path(__file__).parent
 
@@ -72,12 +72,6 @@ def scores(images, train, itself=False):
     return quality(images, np.ones(len(images), int), digits(1)[0], train, itself)
 
 
-def sheet(images, cols=32):
-    "Pictures side by side, at their own size."
-    rows = np.clip(images[..., 0], 0, 1).reshape(-1, cols, 8, 8) # [rows, cols, H, W]
-    return Image.fromarray(np.rint(255*rows.transpose(0, 2, 1, 3).reshape(-1, 8*cols)).astype(np.uint8))
-
-
 def curves(history):
     "Of every hundredth step: the running average of the loss, as the tutorial prints it, and the mean of the last 50 losses."
     step, loss = np.arange(0, len(history["loss"]), 100), history["loss"]
@@ -98,7 +92,7 @@ def result(name, folder):
     settings = runs[name]()
     run = train_digits(1, **settings, out=folder/name, resume=True)
     samples, reconstructions = drawn(name, folder, run)
-    sheet(np.concatenate([samples, reconstructions])).save(here/f"tutorial_full_{name}.png", optimize=True)
+    image_grid(np.concatenate([samples, reconstructions]), 32, zoom=1, gap=0).save(here/f"tutorial_full_{name}.png", optimize=True)
     train = split(digits(1)[0])[0]
     quality = dict(samples=scores(samples, train), reconstructions=scores(reconstructions, train))
     return curves(run.history) | quality | dict(unmoved=unmoved(run), seconds_a_step=seconds_a_step(settings))

@@ -2,7 +2,6 @@
 import shutil
 import signal
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -82,6 +81,12 @@ def test_unfinished_folder_is_refused_without_resume(interrupted, bars, two_days
 def test_other_configuration_is_refused(interrupted, bars, two_days):
     with pytest.raises(ValueError, match=r"another run \(batch_size is 32 there and 16 here\)"):
         train(bars, out=interrupted, resume=True, **(two_days | dict(batch_size=16)))
+
+
+def test_other_optimizer_is_told_from_damage(interrupted, bars, two_days):
+    "Of a custom optimizer only the kind is kept; its memory tells it from another."
+    with pytest.raises(ValueError, match=r"another run \(the arrays are of other shapes or types\)"):
+        train(bars, out=interrupted, resume=True, **(two_days | dict(optimizer=optax.sgd(1e-3))))
 
 
 def test_more_steps_other_reports_and_another_sampler_are_the_same_training(interrupted, bars, two_days):

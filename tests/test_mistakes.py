@@ -91,15 +91,14 @@ def test_own_network_with_a_preset():
     assert train_digits(1, preset="tutorial", model=dense(), gradient_penalty=0., **few).recipe.schedule == "clipped_cosine"
 
 
+class NoLabels(nnx.Module):
+    "Takes pictures and times alone."
+    def __call__(self, x, t): return x
+
+
 def test_network_that_cannot_take_the_pictures(unet_run):
     says(ValueError, "model: got a network that fails on pictures of shape [8, 8, 3]", lambda: train(np.stack([x]*3, -1), model=unet_run, **few))
-    says(ValueError, "times and labels", lambda: train(x, np.zeros(40, int), model=lambda_net(), **few))
-
-
-def lambda_net():
-    class NoLabels(nnx.Module):
-        def __call__(self, x, t): return x
-    return NoLabels()
+    says(ValueError, "times and labels", lambda: train(x, np.zeros(40, int), model=NoLabels(), **few))
 
 
 def test_likelihood_names_what_is_wrong(grey):
@@ -142,5 +141,3 @@ def test_weights_of_something_else_stay(grey, tmp_path):
     (tmp_path/"model.safetensors").write_bytes(b"precious")
     for call in (lambda: grey.save(tmp_path), lambda: train(x, model=dense(), out=tmp_path, **few)): says(ValueError, "which holds model.safetensors of something else", call)
     assert (tmp_path/"model.safetensors").read_bytes() == b"precious"
-
-

@@ -183,7 +183,7 @@ class Checkpoints:
         self.best = best
         self.last_step = 0
         self.last_time = time.time()
-        self.latest = None # the progress as it was reported last, unless it is the end
+        self.latest = None # the progress as it was reported last, where it is neither written nor the end
 
     def __enter__(self):
         self.lock = FileLock(self.folder/".lock")
@@ -198,8 +198,9 @@ class Checkpoints:
         is_alone, failed = jax.process_count() == 1, error[0] is not None
         stuck = failed and not is_alone # nothing can be finished without the others
         in_a_hurry = failed and issubclass(error[0], KeyboardInterrupt)
+        write = self._write if is_alone else self.save # with others it is not copied yet
         try:
-            if self.latest and not stuck and not in_a_hurry: (self._write if is_alone else self.save)(self.latest)
+            if self.latest and not stuck and not in_a_hurry: write(self.latest)
             if "manager" in self.__dict__ and not stuck: self.manager.close() # waits for what is being written
         except Exception as e: warnings.warn(f"the last checkpoint was not written: {e}")
         finally: self.lock.release() # does nothing where it is not held
@@ -263,9 +264,8 @@ def differences(there, here, name:str="") -> list:
         return [] if there == here else [f"{name} is {there!r} there and {here!r} here"]
     return [d for key in there | here for d in differences(there.get(key), here.get(key), key)]
 
-def check_same(there, here, out):
+def check_same(other:list, out): # of differences
     "Refuse a folder of another computation, and say what differs."
-    other = differences(there, here)
     check(not other, "out", f"{str(out)!r}, which holds another run ({'; '.join(other)})", "the folder of the same run, or a new one")
 
 @patch
@@ -276,11 +276,11 @@ def read(self:Checkpoints, step:int, state) -> Progress: # with a state like the
     text = restore(text=args.JsonRestore())["text"]
     check(checksum(text["text"].encode()) == text["checksum"], "text", "another text", "the one that was written")
     saved = json.loads(text["text"])
-    if saved["about"] != self.about: raise OtherComputation(saved["about"])
+    if other := differences(saved["about"], self.about): raise OtherComputation(*other)
     (row,) = restore(arrays=args.StandardRestore())["arrays"]
     check(checksum(row) == saved["checksum"], "arrays", "other arrays", "those that were written")
     own = forms([jax.eval_shape(key_numbers, a) for a in jax.tree.leaves(state)])
-    if saved["forms"][:len(own)] != own: raise OtherComputation(dict(arrays=f"{len(saved['forms'])} of other shapes or types"))
+    if saved["forms"][:len(saved["forms"]) - len(saved["snapshots"])] != own: raise OtherComputation("the arrays are of other shapes or types")
     if saved["versions"] != versions(): warnings.warn(f"the checkpoint of step {step} was made with {saved['versions']}, and this is {versions()}; what follows may differ in the last bits")
     arrays = unpack(row, saved["forms"])
     return Progress(from_numpy(state, arrays[:len(own)]), saved["losses"], saved["test"], dict(zip(saved["snapshots"], arrays[len(own):])))
@@ -292,7 +292,7 @@ def newest(self:Checkpoints, state) -> Progress|None: # None if there is none
     steps = sorted(self.manager.all_steps(), reverse=True)
     for step in steps:
         try: found = self.read(step, state)
-        except OtherComputation as other: check_same(other.args[0], self.about, self.folder)
+        except OtherComputation as other: check_same(other.args, self.folder)
         except Exception as e: warnings.warn(f"the checkpoint of step {step} is damaged ({type(e).__name__}); the one before it is tried")
         else:
             self.last_step = step
@@ -305,7 +305,8 @@ def hook(self:Checkpoints,
         ):
     "A hook for a training loop: write the progress when it is time, and remember it, should the training end before."
     def after_report(progress, run):
-        step = len(progress.losses)
-        if any_process(self.is_due(step))[0] and step < steps: self.save(progress)
-        self.latest = None if step == steps else copied(progress) if jax.process_count() == 1 else progress
+        step, self.latest = len(progress.losses), None
+        if step == steps: return
+        if any_process(self.is_due(step))[0]: self.save(progress)
+        else: self.latest = copied(progress) if jax.process_count() == 1 else progress
     return after_report
