@@ -182,7 +182,7 @@ def bits_per_dim(self:Run,
     x = _continuous(self, images, labels, levels, k1)
     at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)
     labels = self.labels_for(n, labels, seed)
-    batch_size = min(n, batch_size or max(1, self.at_a_time//2))
+    batch_size = min(n, batch_size or max(1, self._portion//2))
     (bound_nats, _), (flow_nats, _) = self.undecided(x, labels, at, k2, batch_size)
     lo, hi = self.recipe.pixel_range
     width = (hi - lo)/(levels - 1)

@@ -293,7 +293,7 @@ def labels_for(self:Run,
 
 # %% ../nbs/04_sampling.ipynb #04-055
 @patch(as_prop=True)
-def at_a_time(self:Run) -> int:
+def _portion(self:Run) -> int:
     "How many pictures fit into the memory of a training step where no gradient is wanted."
     return at_a_time(self.recipe.batch_size, self.recipe.grad_accum_steps)
 
@@ -305,7 +305,7 @@ def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None
                    thresholding=plan.thresholding, classes=self.classes, path=path)
     shared = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
     each = x_0, z, self.labels_for(n, label, seed), known
-    parts = map_batches(draw, shared, each, batch_size or self.at_a_time)
+    parts = map_batches(draw, shared, each, batch_size or self._portion)
     batches = jax.device_put(parts, jax.local_devices()[0])
     x = jnp.concatenate(batches, -4)[..., :n, :, :, :]
     got = f"{plan.guidance}, which leads to pixels that are no numbers"

@@ -298,7 +298,7 @@ def draw_progress(run:Run, n:int) -> dict: # file name -> PNG
     "The loss curve, and samples from always the same noise, ten in a row."
     loss = io.BytesIO()
     run.plot_loss().savefig(loss, dpi=100)
-    samples = run.sample(n, labels_in_turn(run, n), batch_size=min(n, run.at_a_time))
+    samples = run.sample(n, labels_in_turn(run, n), batch_size=min(n, run._portion))
     return {"loss.png": loss.getvalue(), "samples.png": png_bytes(samples, min(10, n))}
 
 def in_notebook() -> bool:
@@ -381,7 +381,7 @@ def explore(self:Run,
     @lru_cache(256)
     def draw(label="any", **how):
         label = None if label == "any" else label
-        return png_bytes(self.sample(n, label, batch_size=min(n, self.at_a_time), **how), cols)
+        return png_bytes(self.sample(n, label, batch_size=min(n, self._portion), **how), cols)
 
     def update(**how): picture.value = draw(**how)
     return w.VBox([*controls.values(), picture, w.interactive_output(update, controls)])
