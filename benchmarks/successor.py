@@ -1,17 +1,21 @@
 """Flax's own rewrite of the tutorial, `docs_nnx/examples/digits_diffusion_model` in google/flax, and unetdiff: digit 2, the same minutes of training on a core each.
 
-    python benchmarks/successor.py [minutes ...]
+    python benchmarks/successor.py folder [minutes ...]
 
-Without minutes 1, 5 and 20, which take three quarters of an hour. The recipe (network, loss, times, optimizer, steps, solver) is written here from its
-description, as of commit 18f8f311. Minutes begin with the process, so compiling counts; drawing and scoring 1,024 pictures come on top. Both learn from the same
-168 of 177 pictures, though Flax's page holds none back, and both plan their learning rate over the steps that fit; how many do, two short runs tell. Flax's recipe
-trains one compiled step a call, as on its page, but with this project's convolutions: the same numbers, sooner. How much sooner, `successor_step` tells.
+Without minutes 1, 5, 20 and 60, which take an hour and three quarters. The folder keeps the trained networks, and the same command goes on where it was stopped.
+The recipe (network, loss, times, optimizer, steps, solver) is written here from its description, as of commit 18f8f311; at 60 minutes it takes about as many steps
+as on its page. Minutes are those of the processor and begin with the process, so importing and compiling count, and another process on the same core does not;
+drawing and scoring 1,024 pictures come on top. Both learn from the same 168 of 177 pictures, though Flax's page holds none back, and both plan their learning rate
+over the steps that fit; how many do, two short runs tell. Flax's recipe trains one compiled step a call, as on its page, but with this project's convolutions: the
+same numbers, sooner. How much sooner, `successor_step` tells.
 """
 import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Callable, NamedTuple
 
 import diffrax
@@ -20,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 import nets
 import unetdiff
@@ -27,6 +32,7 @@ from common import cold, cores, results, save
 from quality import memory
 from unetdiff.data import from_range, split, to_range
 from unetdiff.diffusion import Schedule, convert, predict, schedules
+from unetdiff.engine.checkpoints import network_arrays, with_arrays
 from unetdiff.engine.devices import map_batches
 from unetdiff.metrics import quality
 from unetdiff.sampling import guided_denoiser
@@ -50,9 +56,9 @@ def twos(): return unetdiff.digits(2)[0]
 
 # Flax's recipe
 
-def network(rngs):
+def network(rngs, features=64):
     "Its U-Net: the tutorial's, with a projection after each attention."
-    net = UNet(1, 1, 64, plain_attention=True, time_everywhere=False, rngs=rngs)
+    net = UNet(1, 1, features, plain_attention=True, time_everywhere=False, rngs=rngs)
     for attention in (net.down2.attention, net.down3.attention, net.bridge1.attention):
         width = attention.q.out_features
         attention.out = nnx.data(nnx.Linear(width, width, rngs=rngs))
@@ -80,21 +86,27 @@ def flow_step(net, tx, x_0, rngs):
     return loss
 
 
-def flax(steps):
+def train_flax(steps, folder):
     "Train as its page does."
     jax.config.update("jax_num_cpu_devices", 1)  # one device with all cores: what JAX does unless it is told otherwise
     net, x_0, rngs = init(network), to_range(split(twos())[0]), nnx.Rngs(0)
     tx = nnx.Optimizer(net, optimizer(steps), wrt=nnx.Param)
     for _ in range(steps): flow_step(net, tx, x_0, rngs).block_until_ready()
+    save_file({name: np.asarray(a) for name, a in network_arrays(net).items()}, folder/"model.safetensors")
+
+
+def read_flax(folder):
+    "What it has trained."
+    net = with_arrays(init(network), load_file(folder/"model.safetensors"), folder)
     velocity = lambda net: lambda s, y, _: net(y, jnp.full(len(y), 1000*s))
     denoiser = lambda net: lambda x, t: x + t.sigma*net(x, jnp.full(len(x), 1000*t.alpha))
     return Trained(net, schedules["flow"], denoiser, velocity, lambda: by_tsit5(net, velocity))
 
 
-def flax_plain(steps):
+def train_flax_plain(steps, folder):
     "The same with XLA's convolutions."
     nets.use_plain_convolutions()
-    return flax(steps)
+    train_flax(steps, folder)
 
 
 def tsit5(velocity, model, y, start=0., end=1.):
@@ -110,9 +122,14 @@ def by_tsit5(model, velocity, seed=0):
 
 # ours
 
-def ours(steps):
+def train_ours(steps, folder):
     "Train the default recipe; it holds the same pictures back by itself."
-    run = unetdiff.train(twos(), steps=steps, progress=False)
+    unetdiff.train(twos(), steps=steps, progress=False).save(folder)
+
+
+def read_ours(folder):
+    "What it has trained."
+    run = unetdiff.load(folder)
     process = run.recipe.process
     denoiser = lambda net: guided_denoiser(process, net, None, None)
     return Trained(run.model, process.schedule, denoiser, partial(straight, process), lambda: run.sample(drawn))
@@ -130,7 +147,7 @@ def straight(process, model):
 
 # both
 
-recipes = dict(unetdiff=ours, flax=flax, flax_plain=flax_plain)
+recipes = dict(unetdiff=(train_ours, read_ours), flax=(train_flax, read_flax), flax_plain=(train_flax_plain, read_flax))
 names = dict(unetdiff="unetdiff", flax="Flax's recipe", flax_plain="Flax's recipe, XLA's convolutions")
 
 
@@ -146,20 +163,35 @@ def scores(fake):
     return quality(np.asarray(fake), np.full(len(fake), 2), twos(), split(twos())[0])
 
 
-def worker(start, kind, steps, only_train):
-    "Train, then draw and score."
-    trained = recipes[kind](steps)
-    took = dict(steps=steps, trained=time.time() - start, memory_mib=memory())
-    if only_train: return took
-    samples = np.asarray(trained.draw())
-    return took | scores(samples) | dict(samples=samples[:16].tolist())
+def train(kind, steps, folder):
+    "Train and keep the network; what it took."
+    recipes[kind][0](int(steps), Path(folder))
+    return dict(steps=int(steps), trained=time.process_time(), memory_mib=memory())
+
+
+def draw(kind, folder):
+    "Draw with the network in the folder; scores, and the first of the pictures."
+    samples = np.asarray(recipes[kind][1](Path(folder)).draw())
+    return scores(samples) | dict(samples=samples[:16].tolist())
 
 
 def pace(kind, few, many, on=None):
     "Seconds a step, and seconds before them, from two short runs."
-    short, long = (cold(__file__, kind, steps, "only_train", on=on)["trained"] for steps in (few, many))
+    def seconds(steps):
+        with TemporaryDirectory() as folder: return cold(__file__, "train", kind, steps, folder, on=on)["trained"]
+    short, long = seconds(few), seconds(many)
     step = (long - short)/(many - few)
     return step, long - many*step
+
+
+def trained(kind, minutes, paces, folder, on):
+    "What the worker says of its training and of its pictures; a training that is in the folder is not repeated."
+    report = folder/"report.json"
+    if not report.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        step, before = paces[kind]
+        report.write_text(json.dumps(cold(__file__, "train", kind, max(2, int((60*minutes - before)/step)), folder, on=on)))
+    return json.loads(report.read_text()) | cold(__file__, "draw", kind, folder, on=on)
 
 
 def side_by_side(job):
@@ -182,19 +214,20 @@ def keep_strip(name, samples):
     image_grid(np.float32(samples), len(samples), zoom=4, gap=0).save(folder/f"{name}.png", optimize=True)
 
 
-def main(budgets):
+def main(folder, *minutes):
     "Each budget in turn, both side by side."
-    paces = side_by_side(lambda kind, on: pace(kind, *dict(unetdiff=(200, 800), flax=(4, 24))[kind], on))
-    for minutes in budgets:
-        fit = {kind: max(2, int((60*minutes - before)/step)) for kind, (step, before) in paces.items()}
-        for kind, row in side_by_side(lambda kind, on: cold(__file__, kind, fit[kind], on=on)).items():
-            keep_strip(f"{kind}_{minutes}", row.pop("samples"))
-            merge("successor", [dict(name=names[kind], minutes=minutes) | row], "name", "minutes")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder/"paces.json"
+    if not known.exists(): known.write_text(json.dumps(side_by_side(lambda kind, on: pace(kind, *dict(unetdiff=(200, 800), flax=(4, 24))[kind], on))))
+    paces = json.loads(known.read_text())
+    for budget in [*map(int, minutes)] or [1, 5, 20, 60]:
+        for kind, row in side_by_side(lambda kind, on: trained(kind, budget, paces, folder/f"{kind}_{budget}", on)).items():
+            keep_strip(f"{kind}_{budget}", row.pop("samples"))
+            merge("successor", [dict(name=names[kind], minutes=budget) | row], "name", "minutes")
     save("successor_step", [dict(name=names[kind], seconds_a_step=pace(kind, 2, 6)[0]) for kind in ("flax", "flax_plain")])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        start, kind, steps, *only_train = sys.argv[2:]
-        print(json.dumps(worker(float(start), kind, int(steps), bool(only_train))))
-    else: main([*map(int, sys.argv[1:])] or [1, 5, 20])
+    if sys.argv[1:2] == ["--worker"]: print(json.dumps(dict(train=train, draw=draw)[sys.argv[3]](*sys.argv[4:])))
+    else: main(*sys.argv[1:])

@@ -1,25 +1,24 @@
 """The noise to which a flow leads pictures back: is it Gaussian? Flax's rewrite of the tutorial (see `successor.py`) and unetdiff, digit 2.
 
-    python benchmarks/successor_latents.py
+    python benchmarks/successor_latents.py folder [minutes of Flax's] [minutes of ours]
 
-Trains both as they stand (half an hour on two cores), 2,000 steps of Flax's recipe and 4,000 of ours, scores what they draw, and follows the flow from pictures
-to noise twice: with Flax's solver, ten steps of Tsit5 from the picture itself, and with many small steps of Heun's method, which begin at a little noise
-(sigma/alpha = 0.03) as the likelihood of this project does.
+Takes the networks that `successor.py` has left in the folder: of Flax's recipe after 60 minutes, about the 2,000 steps of its page, and of ours after 1, about the
+4,000 of its default. Follows the flow from pictures to noise twice: with Flax's solver, ten steps of Tsit5 from the picture itself, and with many small steps of
+Heun's method, which begin at a little noise (sigma/alpha = 0.03) as the likelihood of this project does.
 """
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
 from scipy.stats import kstest, kurtosis
 
-import unetdiff
 from common import save
-from successor import in_batches, keep_strip, merge, names, recipes, scores, tsit5, twos
+from successor import in_batches, names, recipes, tsit5, twos
 from unetdiff.data import split, to_range
 from unetdiff.likelihood import ode_step, rising_points
 from unetdiff.sampling import NoiseLevel, heun, sample_loop
-
-steps = dict(flax=2000, unetdiff=unetdiff.presets["default"].steps)
 
 
 def exact_flow(trained, model, x):
@@ -65,16 +64,13 @@ def latents(trained, samples):
         for (name, x), part in zip(pictures.items(), np.split(z, ends)): yield dict(pictures=name, solver=solver) | figures(part, x)
 
 
-def main():
+def main(folder, flax=60, unetdiff=1):
     "Both, one after the other."
     rows = []
-    for kind, n in steps.items():
-        trained = recipes[kind](n)
-        samples = np.asarray(trained.draw())
-        keep_strip(f"{kind}_whole", samples[:16])
-        merge("successor", [dict(name=names[kind], minutes=None, steps=n) | scores(samples)], "name", "minutes")
-        rows += [dict(name=names[kind]) | row for row in latents(trained, samples)]
+    for kind, minutes in dict(flax=flax, unetdiff=unetdiff).items():
+        trained = recipes[kind][1](Path(folder)/f"{kind}_{minutes}")
+        rows += [dict(name=names[kind]) | row for row in latents(trained, np.asarray(trained.draw()))]
     save("successor_latents", rows)
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__": main(*sys.argv[1:])
