@@ -54,10 +54,25 @@ def seconds_a_step(settings):
     return (times[-1] - times[-2])/10
 
 
+def test_pictures(run):
+    "256 of them, drawn with replacement, as the tutorial draws them."
+    return run.held_out[0][np.random.default_rng(0).integers(0, len(run.held_out[0]), 256)]
+
+
 def pictures(run):
-    "256 samples from pure noise, and 256 reconstructions: test pictures, drawn with replacement, noised and denoised."
-    chosen = np.random.default_rng(0).integers(0, len(run.held_out[0]), 256)
-    return np.asarray(run.sample(256)), np.asarray(run.reconstruct(run.held_out[0][chosen]))
+    "256 samples from pure noise, and 256 reconstructions: test pictures noised with the same noise, and denoised."
+    return np.asarray(run.sample(256)), np.asarray(run.reconstruct(test_pictures(run)))
+
+
+def likeness(a, b):
+    "The correlation of two pictures, pair by pair, in the mean."
+    return float(np.mean([np.corrcoef(*map(np.ravel, pair))[0, 1] for pair in zip(np.clip(a, 0, 1), np.clip(b, 0, 1))]))
+
+
+def likenesses(run, samples, reconstructions):
+    "How much a reconstruction looks like its test picture, like another one, and like the sample that began with the same noise."
+    own = test_pictures(run)
+    return dict(own=likeness(reconstructions, own), other=likeness(reconstructions, np.roll(own, 1, 0)), sample=likeness(reconstructions, samples))
 
 
 def drawn(name, folder, run):
@@ -95,7 +110,7 @@ def result(name, folder):
     image_grid(np.concatenate([samples, reconstructions]), 32, zoom=1, gap=0).save(here/f"tutorial_full_{name}.png", optimize=True)
     train = split(digits(1)[0])[0]
     quality = dict(samples=scores(samples, train), reconstructions=scores(reconstructions, train))
-    return curves(run.history) | quality | dict(unmoved=unmoved(run), seconds_a_step=seconds_a_step(settings))
+    return curves(run.history) | quality | dict(likeness=likenesses(run, samples, reconstructions), unmoved=unmoved(run), seconds_a_step=seconds_a_step(settings))
 
 
 def main(folder):
