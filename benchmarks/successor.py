@@ -3,7 +3,7 @@
     python benchmarks/successor.py folder [minutes ...]
 
 Without minutes 1, 5, 20 and 60, which take an hour and three quarters. The folder keeps the trained networks, and the same command goes on where it was stopped.
-The recipe (network, loss, times, optimizer, steps, solver) is written here from its description, as of commit 18f8f311; at 60 minutes it takes about as many steps
+The recipe (network, loss, times, optimizer, steps, solver) is written here from its description, as of commit 18f8f311; at 20 minutes it takes nearly as many steps
 as on its page. Minutes are those of the processor and begin with the process, so importing and compiling count, and another process on the same core does not;
 drawing and scoring 1,024 pictures come on top. Both learn from the same 168 of 177 pictures, though Flax's page holds none back, and both plan their learning rate
 over the steps that fit; how many do, two short runs tell. Flax's recipe trains one compiled step a call, as on its page, but with this project's convolutions: the

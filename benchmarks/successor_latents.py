@@ -2,8 +2,7 @@
 
     python benchmarks/successor_latents.py folder [minutes of Flax's] [minutes of ours]
 
-Takes the networks that `successor.py` has left in the folder: of Flax's recipe after 60 minutes, about the 2,000 steps of its page, and of ours after 1, about the
-4,000 of its default. Follows the flow from pictures to noise twice: with Flax's solver, ten steps of Tsit5 from the picture itself, and with many small steps of
+Takes the networks that `successor.py` has left in the folder: of Flax's recipe after 20 minutes, nearly the 2,000 steps of its page, and of ours after 1. Follows the flow from pictures to noise twice: with Flax's solver, ten steps of Tsit5 from the picture itself, and with many small steps of
 Heun's method, which begin at a little noise (sigma/alpha = 0.03) as the likelihood of this project does.
 """
 import sys
@@ -64,7 +63,7 @@ def latents(trained, samples):
         for (name, x), part in zip(pictures.items(), np.split(z, ends)): yield dict(pictures=name, solver=solver) | figures(part, x)
 
 
-def main(folder, flax=60, unetdiff=1):
+def main(folder, flax=20, unetdiff=1):
     "Both, one after the other."
     rows = []
     for kind, minutes in dict(flax=flax, unetdiff=unetdiff).items():
