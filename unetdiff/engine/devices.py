@@ -249,7 +249,7 @@ def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each
     use_cores()
     n = len(each[0])
     if n <= 8: batch_size = min(batch_size, 8)
-    mesh = mesh_for(batch_size, jax.local_devices())
+    mesh = mesh_for(max(1, batch_size//4), jax.local_devices()) # at least four rows a device: a row alone is rounded otherwise than among others
     on_devices = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     shared = on_devices(shared)
     def run(i): # numbers of the rows
