@@ -1,7 +1,10 @@
-"""The command: what it trains, leaves, goes on with and refuses."""
+"""The command: what it trains, leaves, goes on with and refuses, and what it says where nobody listens."""
+import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,17 +54,65 @@ def test_another_configuration_is_refused_and_the_run_stays(trained):
 @pytest.mark.parametrize("options, words", [
     (dict(digit=12), "digit: got 12"), (dict(digit=-1), "digit: got -1"), (dict(steps=0), "steps: got 0"), (dict(preset="quick"), "preset: got 'quick'"),
     (dict(preset="tutorial"), "digit: got None"), (dict(dtype="float16"), "dtype: got 'float16'"), (dict(seed=-1), "seed: got -1"), (dict(out=""), "out: got ''")])
-def test_impossible_requests_end_in_one_sentence(tmp_path, monkeypatch, options, words):
+def test_impossible_requests_end_in_one_sentence(tmp_path, monkeypatch, capsys, options, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end: main(**dict(out="new", uncached=True) | options)
     said = end.value.code  # a text: exit code 1
     assert isinstance(said, str) and said.startswith("unetdiff: ") and words in said and "\n" not in said, said
     assert not any(tmp_path.iterdir()), "a refused request has written something"
+    assert capsys.readouterr().out == "", "it said that it trains before it refused to"
 
 
 def test_folder_that_holds_a_run_is_refused(trained):
     with pytest.raises(SystemExit) as end: main(out=str(trained), uncached=True)
     assert "already holds a run" in end.value.code
+
+
+# runs the command as `small` does here; %s is what is to happen before
+as_command = """import os, signal, sys
+sys.argv = ["unetdiff", "--steps", "20", "--out", "run"]
+%s
+from unetdiff.__main__ import start
+start()"""
+shrunk = """import unetdiff, unetdiff.training
+from dataclasses import replace
+from networks import dense_for
+unetdiff.presets["default"] = replace(unetdiff.presets["default"], log_every=10, batch_size=8)
+unetdiff.training.unet_for = dense_for"""
+
+
+def command(folder, redirection, before=shrunk):
+    "Exit code, output and errors of the command, run by a shell in that folder."
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])}
+    python = shlex.join([sys.executable, "-W", "ignore", "-c", as_command % before])
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {python} {redirection}"], capture_output=True, text=True, cwd=folder, env=env)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize("redirection", ["2>&-", "<&- >&- 2>&-", "2>&1 | head -1"])
+def test_streams_that_nobody_reads_do_not_disturb(tmp_path, redirection):
+    code, _, errors = command(tmp_path, redirection)
+    assert (code, errors) == (0, ""), f"exit code {code}: {errors}"
+    assert (tmp_path/"run"/"samples.png").exists() and len(unetdiff.load(tmp_path/"run").history["loss"]) == 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_output_in_a_file_is_lines(tmp_path):
+    code, said, errors = command(tmp_path, "2>&1")
+    assert code == 0 and "\r" not in said and errors == ""
+    assert [line.split()[0] for line in said.splitlines()] == ["Training", "step", "step", "Trained", "In"], said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize("module", ["fastcore", "jax"])
+def test_ctrl_c_while_it_starts_is_one_line(tmp_path, module):
+    press = f"""class Press:
+    def find_spec(name, *_):
+        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Press)"""
+    code, said, errors = command(tmp_path, "", press)
+    assert (code, said, errors) == (130, "", "unetdiff: ended by Ctrl-C\n")
 
 
 def test_importing_the_package_is_light():

@@ -24,7 +24,7 @@ from .diffusion import Interval, Process, draw_noise, loss
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_path, check, check_names, checked, choose
 from .engine.checkpoints import Progress, check_free, check_known, check_same, differences, from_plain, is_custom, named_arrays, network_arrays, read_folder, to_plain, with_arrays, with_own, write_folder
 from .engine.devices import Layout, at_a_time, idle_remark, layout_for, local_copy, place, start_devices, use_cores
-from .engine.loop import check_finite, watch
+from .engine.loop import check_finite, wait_for, watch
 from .engine.sources import collect, data_feed, describe
 from .unet import UNet, check_network, halving_remark, init, unet_arguments
 
@@ -253,11 +253,11 @@ def fit(model:nnx.Module, recipe:Recipe,
     for start in range(len(losses), recipe.steps, chunk):
         stop = min(start + chunk, recipe.steps)
         state, new = train_steps(state, start, stop, *next(feed), key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, layout=layout)
-        losses += np.asarray(new)[:stop - start].tolist()
+        losses += np.asarray(wait_for(new))[:stop - start].tolist()
         check_finite(losses, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
-        test.append([stop, float(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))])
+        test.append([stop, float(wait_for(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps))))])
         if len(averages) > 1: snapshots |= {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 
