@@ -102,7 +102,7 @@ class Recipe:
     thresholding: NameOr = "clip"         # a name in `thresholdings`: how each estimate of the picture is kept within `pixel_range`
 
     def __post_init__(self):
-        vars(self).update(from_plain(vars(self))) # tuples for lists, so that recipes compare
+        vars(self).update(from_plain(vars(self))) # tuples for lists, Python's numbers: so recipes compare
         check((self.batch_size or 0) % self.grad_accum_steps == 0, "grad_accum_steps", repr(self.grad_accum_steps), f"a divisor of the batch size, {self.batch_size}")
         choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation)
         check_net(self.net)
@@ -258,7 +258,7 @@ def fit(model:nnx.Module, recipe:Recipe,
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
         test.append([stop, float(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))])
-        if len(averages) > 1: snapshots |= {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
+        if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 
 # %% ../nbs/03_training.ipynb #03-045

@@ -85,9 +85,10 @@ def to_plain(settings, but:tuple=()) -> dict: # names that are left out
     return {k: {"own": getattr(v, "__name__", type(v).__name__)} if is_custom(v) else v for k, v in values.items()}
 
 def from_plain(saved): # plain data
-    "Plain data as it was before JSON made lists of its tuples."
+    "Plain data as it was before JSON made lists of its tuples, in Python's own numbers."
     if isinstance(saved, dict): return {k: from_plain(v) for k, v in saved.items()}
-    return tuple(map(from_plain, saved)) if isinstance(saved, list) else saved
+    if isinstance(saved, np.generic): return saved.item()
+    return tuple(map(from_plain, saved)) if type(saved) in (list, tuple) else saved
 
 def check_known(saved:dict, known, path): # what `read_folder` returns first; names of the settings that there are
     "Refuse a run of a newer version, which has settings that are not known here."
