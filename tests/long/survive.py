@@ -22,6 +22,7 @@ import contextlib
 import errno
 import faulthandler
 import io
+import logging
 import os
 import random
 import shutil
@@ -50,6 +51,8 @@ import unetdiff
 from unetdiff import digits, load, pictures, train, training
 from unetdiff.engine import checkpoints, sources
 from unetdiff.engine.devices import mesh_for
+
+logging.getLogger("absl").setLevel(logging.CRITICAL) # Orbax says at length what we check
 
 # --- a small training
 
