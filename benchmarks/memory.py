@@ -39,7 +39,8 @@ def worker(folder, size, channels, batch_size, parts):
     run = unetdiff.train(images, batch_size=batch_size, grad_accum_steps=parts, steps=2, log_every=2, progress=False)
     watched("samples", run.sample)(64, steps=2)
     watched("likelihood", run.bits_per_dim)(images[:4], stops=2)
-    return dict(size=size, channels=channels, batch_size=batch_size, grad_accum_steps=parts, **at)
+    name = f"{size} x {size}{' in colour'*(channels == 3)}, batches of {batch_size}{f' in {parts} parts'*(parts > 1)}"
+    return dict(name=name, size=size, channels=channels, batch_size=batch_size, grad_accum_steps=parts, **at)
 
 
 def main():
