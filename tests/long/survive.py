@@ -104,8 +104,9 @@ def full(disk):
     unetdiff.keep_compiled()
     disk, out, filler = Path(disk), Path(disk)/"run", Path(disk)/"filler"
     alone = go(steps=400)
-    def fill(step, metrics, run): # what is left does not hold another checkpoint
-        if step == 100: filler.write_bytes(b"x"*(shutil.disk_usage(disk).free - 20_000))
+    def fill(step, metrics, run): # what is left does not hold another checkpoint; one may be under way
+        if step < 110: return
+        with contextlib.suppress(OSError), open(filler, "ab") as file: file.write(b"x"*max(0, shutil.disk_usage(disk).free - 20_000))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         run = go(out, callback=fill, steps=400)
