@@ -123,7 +123,20 @@ def test_modes_of_files(tmp_path):
     Image.new("RGBA", (4, 4)).save(file)
     assert pictures(tmp_path).shape == (1, 4, 4, 3)
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(file)
-    refuses(lambda: pictures(tmp_path), "mode 'I;16'")
+    refuses(lambda: pictures(tmp_path), "b.png' of mode 'I;16'")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "tif", "webp", "ico", "jp2", "tga"])
+def test_damaged_files_are_refused_in_one_sentence_with_their_name(tmp_path, ending):
+    "A file that can be opened, but not be read to its end."
+    for name in "ab": Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path/f"{name}.{ending}")
+    whole = (tmp_path/f"b.{ending}").read_bytes()
+    found = pictures(tmp_path, size=8)
+    for part in (0, 5, len(whole)//3):
+        (tmp_path/f"b.{ending}").write_bytes(whole[:part])
+        assert found[0].shape == (8, 8, 3)
+        with pytest.raises(ValueError, match=rf"^images: got '.*b\.{ending}', which cannot be read \(.+\), but takes pictures that Pillow can read$") as error: found[1]
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("bad", [0, "8", (8,), (8, 8, 1), 1.5], ids=repr)

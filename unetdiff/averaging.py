@@ -36,7 +36,7 @@ def read_snapshots(snapshots:dict # "step/exponent/name": array
     "A run's snapshots, taken apart."
     table = {}
     for name, v in snapshots.items():
-        step, exponent, name = name.split("/")
+        step, exponent, name = name.split("/", 2)
         table.setdefault((int(step), float(exponent)), {})[name] = v
     t, gamma = np.array([*table]).T
     return t, gamma, [*table.values()]

@@ -118,7 +118,7 @@ def split(images,                     # `[N, H, W, C]`, N >= 2
     y = None if labels is None else as_labels(labels, n)
     if not hasattr(labels, "shape"): labels = y # it was a list
     stratify = y if y is not None and _can_stratify(y, np.ceil(test_size*n)) else None
-    train, test = train_test_split(np.arange(n), test_size=test_size, random_state=seed,
+    train, test = train_test_split(np.arange(n), test_size=float(test_size), random_state=seed,
                                    stratify=stratify)
     return images[train], images[test], _rows(labels, train), _rows(labels, test)
 

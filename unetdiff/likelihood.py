@@ -121,6 +121,7 @@ def elbo_and_ode(state, at, key, i, x, label, *, graph, process):
     "Bound and flow of pictures number `i`, with their paths, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     model = nnx.merge(graph, state)
+    model.eval() # without dropout, and with the statistics of training
     label = () if label is None else (label,)
     estimate = lambda x, t: denoise(process, model, x, jnp.full(len(x), t.t), *label)
     return [f(estimate, x, at, keys, process.sigma_data, path=True)

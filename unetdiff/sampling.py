@@ -213,6 +213,7 @@ def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, kn
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     if z is None: z = noise_for(keys, 2**20, x_0.shape)
     model = nnx.merge(graph, state)
+    model.eval() # without dropout, and with the statistics of training
     guess = guided_denoiser(recipe.process, model, classes, label, guidance, interval)
     def estimate(x, t):
         e = thresholding(guess(x, t), *recipe.pixel_range)

@@ -21,12 +21,12 @@ from flax import nnx
 from . import __version__
 from .data import batch_at, digits, drop_labels, hold_back
 from .diffusion import Interval, Process, draw_noise, loss
-from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_path, check, check_names, checked, choose
+from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_path, check, checked, choose
 from .engine.checkpoints import Progress, check_free, check_known, check_same, differences, from_plain, is_custom, named_arrays, network_arrays, read_folder, to_plain, with_arrays, with_own, write_folder
 from .engine.devices import Layout, at_a_time, idle_remark, layout_for, local_copy, place, start_devices, use_cores
 from .engine.loop import check_finite, wait_for, watch
 from .engine.sources import collect, data_feed, describe
-from .unet import UNet, check_network, halving_remark, init, unet_arguments
+from .unet import UNet, check_net, check_network, halving_remark, init
 
 # %% ../nbs/03_training.ipynb #03-007
 class TrainState(NamedTuple):
@@ -38,7 +38,7 @@ class TrainState(NamedTuple):
 
 def loss_fn(params, rest, x_0, labels, t, eps, graph, process:Process, gradient_penalty:float=0.):
     "The loss as a function of the parameters, and what the network keeps besides."
-    model = nnx.merge(graph, params, rest)
+    model = nnx.merge(graph, params, rest, copy=True)
     label = () if labels is None else (labels,)
     value = loss(process, model, x_0, t, eps, *label, gradient_penalty=gradient_penalty)
     return value, nnx.split(model, nnx.Param, ...)[2]
@@ -102,10 +102,10 @@ class Recipe:
     thresholding: NameOr = "clip"         # a name in `thresholdings`: how each estimate of the picture is kept within `pixel_range`
 
     def __post_init__(self):
-        vars(self).update(from_plain(vars(self))) # tuples for lists, so that recipes compare
+        vars(self).update(from_plain(vars(self))) # tuples for lists, Python's numbers: so recipes compare
         check((self.batch_size or 0) % self.grad_accum_steps == 0, "grad_accum_steps", repr(self.grad_accum_steps), f"a divisor of the batch size, {self.batch_size}")
         choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation)
-        check_names(self.net, unet_arguments, "UNet")
+        check_net(self.net)
         self.process # refuses what does not fit together
 
     @property
@@ -228,7 +228,7 @@ def load(path:PathLike=None,      # folder; None: the digits model that comes wi
     check_known(saved, vars(Recipe()), path)
     recipe = Recipe(**with_own(settings, recipe, missing, path))
     if model is None: model = nnx.eval_shape(lambda: unet_for(recipe, info["shape"][-1], info["classes"])(rngs=nnx.Rngs(0)))
-    history = {k: np.asarray(v) for k, v in saved["history"].items()}
+    history = {k: np.asarray(v, int if "step" in k else np.float32) for k, v in saved["history"].items()}
     held_out = jax.tree.map(jnp.asarray, (held_out["images"], held_out.get("labels")))
     return Run(with_arrays(model, weights, path), recipe, history, held_out, info, snapshots)
 
@@ -258,7 +258,7 @@ def fit(model:nnx.Module, recipe:Recipe,
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
         test.append([stop, float(wait_for(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps))))])
-        if len(averages) > 1: snapshots |= {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
+        if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 
 # %% ../nbs/03_training.ipynb #03-045

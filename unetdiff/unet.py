@@ -14,7 +14,8 @@ from typing import Annotated
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from flax import nnx
-from .engine.arguments import check, checked, whole
+from .engine.arguments import check, check_argument, check_names, checked, whole
+from .engine.checkpoints import check_savable
 from .engine.arguments import Count, Dtype, Function, Rule, Seed, Switch, even_from_4
 from .engine.convolution import conv3x3
 from .engine.devices import use_cores
@@ -207,10 +208,17 @@ def __call__(self:UNet, x, t, label=None):
 # What training asks of a network before it begins: which arguments a recipe may set,
 # whether the output has the shape of the input, and whether the pictures can be halved.
 _set_by_training = {"self", "in_channels", "out_channels", "classes", "dtype", "rngs"}
-unet_arguments = [name for name in signature(UNet.__init__).parameters if name not in _set_by_training]
+_parameters = signature(UNet.__init__).parameters
+unet_arguments = [name for name in _parameters if name not in _set_by_training]
+
+def check_net(net:dict):
+    "Refuse arguments that `UNet` does not have, or would refuse."
+    check_names(net, unet_arguments, "UNet")
+    for name, v in net.items(): check_argument(name, v, _parameters[name].annotation, _parameters[name].default)
 
 def check_network(model:nnx.Module, shape:tuple, classes:int|None) -> nnx.Module:
-    "The network, if its output has the shape of its input `[B, *shape]`."
+    "The network, if its output has the shape of its input `[B, *shape]`, and it can be saved."
+    check_savable(model)
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     t = jax.ShapeDtypeStruct((2,), jnp.float32)
     label = [] if classes is None else [jax.ShapeDtypeStruct((2,), jnp.int32)]

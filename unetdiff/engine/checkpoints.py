@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['check_free', 'replace_file', 'or_warn', 'write_folder', 'read_folder', 'is_custom', 'to_plain', 'from_plain',
-           'check_known', 'with_own', 'named_arrays', 'network_arrays', 'with_arrays', 'pack', 'unpack', 'forms',
-           'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
-           'OtherComputation', 'differences', 'check_same']
+           'check_known', 'with_own', 'named_arrays', 'network_arrays', 'check_savable', 'with_arrays', 'pack',
+           'unpack', 'forms', 'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room',
+           'copied', 'OtherComputation', 'differences', 'check_same']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
 import json, math, os, shutil, time, warnings, zlib
@@ -60,7 +60,8 @@ def write_folder(path:Path,   # made if it is missing
     path.mkdir(parents=True, exist_ok=True)
     (path/"run.json").unlink(missing_ok=True) # while there is none, the folder does not pass for complete
     for name, table in arrays.items():
-        if table: replace_file(path/f"{name}.safetensors", to_bytes(jax.device_get(table)))
+        rows = {k: np.asarray(v, order="C") for k, v in jax.device_get(table).items()} # safetensors takes the memory as it lies
+        if table: replace_file(path/f"{name}.safetensors", to_bytes(rows))
     replace_file(path/"run.json", json.dumps(about, default=np.generic.item).encode())
 
 def read_folder(path:Path, *names) -> tuple: # plain data, then a dictionary of arrays for each name
@@ -84,9 +85,10 @@ def to_plain(settings, but:tuple=()) -> dict: # names that are left out
     return {k: {"own": getattr(v, "__name__", type(v).__name__)} if is_custom(v) else v for k, v in values.items()}
 
 def from_plain(saved): # plain data
-    "Plain data as it was before JSON made lists of its tuples."
+    "Plain data as it was before JSON made lists of its tuples, in Python's own numbers."
     if isinstance(saved, dict): return {k: from_plain(v) for k, v in saved.items()}
-    return tuple(map(from_plain, saved)) if isinstance(saved, list) else saved
+    if isinstance(saved, np.generic): return saved.item()
+    return tuple(map(from_plain, saved)) if type(saved) in (list, tuple) else saved
 
 def check_known(saved:dict, known, path): # what `read_folder` returns first; names of the settings that there are
     "Refuse a run of a newer version, which has settings that are not known here."
@@ -107,20 +109,33 @@ def with_own(saved:dict,   # settings from `from_plain`
 # %% ../../nbs/engine/checkpoints.ipynb #ch-013
 def named_arrays(state:nnx.State) -> dict: # name -> array
     "The arrays of a state by name."
-    return flatten_dict(nnx.to_pure_dict(state), sep=".")
+    return {_name(path): v for path, v in flatten_dict(nnx.to_pure_dict(state)).items()}
+
+def _name(path:tuple) -> str: # of attributes, keys and places in a list
+    "The name of the array to which a path leads."
+    return ".".join(map(str, path))
 
 def network_arrays(model:nnx.Module) -> dict: # name -> array
     "A network's arrays by name; the state of random generators is left out."
     return named_arrays(nnx.split(model, nnx.RngState, ...)[2])
 
+def check_savable(model:nnx.Module):
+    "Refuse a network with arrays that safetensors does not know; now, and not after it has been trained."
+    types = {k: str(jnp.asarray(v).dtype) for k, v in network_arrays(model).items()}
+    odd = [f"{k} is {v}" for k, v in types.items() if v not in _savable]
+    check(not odd, "model", f"a network that cannot be saved ({'; '.join(odd[:3])})", "arrays of the types that safetensors knows, and random keys in `nnx.Rngs`")
+
+_savable = ["bool", "bfloat16", "complex64", *(f"{kind}{bits}" for kind in ("float", "int", "uint") for bits in (8, 16, 32, 64))]
+
 def with_arrays(model:nnx.Module, arrays:dict, path):
     "The network with these arrays in the place of its own."
-    have = {k: v.shape for k, v in arrays.items()}
-    want = {k: v.shape for k, v in network_arrays(model).items()}
+    have = {k: np.shape(v) for k, v in arrays.items()}
+    want = {k: np.shape(v) for k, v in network_arrays(model).items()}
     wrong = sorted(k for k in have.keys() | want.keys() if have.get(k) != want.get(k))
     check(not wrong, "path", f"{str(path)!r}, whose weights do not fit the network at {', '.join(wrong[:3])}", "the folder of a run of this network")
     graph, rng, rest = nnx.split(model, nnx.RngState, ...)
-    nnx.replace_by_pure_dict(rest, unflatten_dict({k: jnp.asarray(v) for k, v in arrays.items()}, sep="."))
+    paths = flatten_dict(nnx.to_pure_dict(rest))
+    nnx.replace_by_pure_dict(rest, unflatten_dict({path: jnp.asarray(arrays[_name(path)]) for path in paths}))
     return nnx.merge(graph, rng, rest)
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-016

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 from .arguments import Rule, as_images, as_labels, as_path, check, checked, whole
 from .checkpoints import checksum
@@ -38,12 +38,15 @@ def picture_and_label(element) -> tuple: # picture, label or None
 
 # %% ../../nbs/engine/sources.ipynb #so-010
 def open_picture(picture):
-    "A file as a Pillow image, turned upright; anything else as it is."
+    "A file as a Pillow image, read and turned upright; anything else as it is."
     if not isinstance(picture, (str, Path)): return picture
-    try: return ImageOps.exif_transpose(Image.open(picture))
-    except (OSError, UnidentifiedImageError):
-        got = f"{str(picture)!r}, which cannot be read"
-        check(False, "images", got, "pictures that Pillow can read")
+    try:
+        with Image.open(picture) as image: upright = ImageOps.exif_transpose(image)
+    except Exception as error: # of a damaged file: of any kind
+        why = " ".join(f"{error}".split()) or type(error).__name__
+        check(False, "images", f"{str(picture)!r}, which cannot be read ({why})", "pictures that Pillow can read")
+    upright.filename = str(picture)
+    return upright
 
 def array_pixels(picture) -> np.ndarray: # `[H, W, C]`: uint8, or float32 in [0, 1]
     "A picture that is an array, checked."
@@ -60,7 +63,8 @@ def to_image(x:np.ndarray, size) -> Image.Image:
 def image_pixels(picture:Image.Image, size, channels) -> np.ndarray: # uint8 `[H, W, C]`
     "A Pillow image in grey or colour, scaled and cropped."
     takes = "pictures with 8 bits for each colour"
-    check(picture.mode[0] not in "IF", "images", f"a picture of mode {picture.mode!r}", takes)
+    name = repr(getattr(picture, "filename", "")) or "a picture"
+    check(picture.mode[0] not in "IF", "images", f"{name} of mode {picture.mode!r}", takes)
     is_grey = channels == 1 if channels else picture.mode in ("1", "L", "LA")
     picture = picture.convert("L" if is_grey else "RGB")
     if size is not None: picture = ImageOps.fit(picture, size[::-1]) # Pillow's order is W, H
