@@ -121,7 +121,7 @@ def network_arrays(model:nnx.Module) -> dict: # name -> array
 
 def check_savable(model:nnx.Module):
     "Refuse a network with arrays that safetensors does not know; now, and not after it has been trained."
-    types = {k: str(jnp.asarray(v).dtype) for k, v in network_arrays(model).items()}
+    types = {k: str(v.dtype) for k, v in jax.eval_shape(lambda arrays: arrays, network_arrays(model)).items()}
     odd = [f"{k} is {v}" for k, v in types.items() if v not in _savable]
     check(not odd, "model", f"a network that cannot be saved ({'; '.join(odd[:3])})", "arrays of the types that safetensors knows, and random keys in `nnx.Rngs`")
 
