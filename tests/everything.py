@@ -72,16 +72,16 @@ def trainings(folder):
     first = train(x, y, model=dense(), out=folder/"out", checkpoints=dict(every=2), callback=lambda step, metrics, run: step == 2, **settings)
     run = train(x, y, model=dense(), out=folder/"out", resume=True, **settings)
     check([len(r.history["loss"]) for r in (first, run)] == [2, 4], "the training should have been stopped and resumed")
-    train(x, y, model=run, callback=unetdiff.monitor(folder/"pictures", n=2), **small)
+    train(x, y, model=run, callback=unetdiff.monitor(folder/"pictures", n=8), **small)
     run.save(folder/"saved")
     return load(folder/"saved", model=dense())
 
 
 def pictures(run):
     "Samples of all kinds."
-    for name in unetdiff.samplers: run.sample(3, sampler=name, steps=3)
-    for name in ("none", "dynamic"): run.sample(3, [0, 1, 2], thresholding=name, guidance=2., interval=(0, np.inf))
-    run.sample(2, 1, z=slerp(*rng.standard_normal((2, 8, 8, 1)), [0, 1]), path=True, spacing=churned("karras"))
+    for name in ("ddim", "ddpm_large", "heun"): run.sample(3, sampler=name, steps=3)
+    for name in ("clip", "dynamic"): run.sample(3, [0, 1, 2], thresholding=name, guidance=2., interval=(0, np.inf))
+    run.sample(2, 1, z=slerp(*rng.standard_normal((2, 8, 8, 1)), [0, 1]), spacing=churned("karras"))
     run.reconstruct(x[:3], y[:3], known=mask, start=1.)
     run.averaged(.1).sample(2)
     with traced(): load().sample(2, 1)
@@ -93,8 +93,8 @@ def figures(run):
     run.plot_sheet(2)
     run.plot_samples()
     run.plot_forward_and_reverse()
-    run.scrub(steps=3)
-    run.animate(3, steps=3)
+    run.scrub(samplers=["dpmpp_2m"], steps=10)
+    run.animate(3, steps=10)
     run.explore(2)
     unetdiff.show_images(run.sample(3))
 
@@ -106,7 +106,7 @@ def everything():
     pictures(run)
     figures(run)
     run.evaluations(sampler="heun")
-    scores, bits = run.evaluate(12, images=x, labels=y), run.bits_per_dim(x[:5], y[:5], stops=4)
+    scores, bits = run.evaluate(12, images=x, labels=y, batch_size=8), run.bits_per_dim(x[:5], y[:5], stops=4)
     check(np.isfinite([*scores.values(), *bits.values()]).all(), "scores should be numbers")
     check({str(p.dtype) for p in jax.tree.leaves(nnx.state(run.model))} == {"float32"}, "weights should be float32")
 

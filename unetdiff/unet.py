@@ -77,7 +77,8 @@ def init(build:Function, # makes the module, given `rngs`
             value = np.float32("scale" in jax.tree_util.keystr(path)) # scales are 1, biases are 0
             return jax.device_put(np.full(p.shape, value))
         fan_in = p.size / p.shape[-1]
-        return jax.device_put(rng.standard_normal(p.shape, np.float32) / np.float32(np.sqrt(fan_in)))
+        value = rng.standard_normal(p.shape, np.float32) / np.sqrt(fan_in)
+        return jax.device_put(value.astype(np.float32))
     shapes = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     graph, params = nnx.split(shapes, nnx.Param)
     return nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, params))

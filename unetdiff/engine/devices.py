@@ -132,7 +132,7 @@ def accumulate_gradients(gradient, # (params, rest, *rows) -> ((loss, rest), gra
         def add(carry, part):
             (value, rest), g = gradient(params, carry[1], *part)
             return (jax.tree.map(jnp.add, carry[0], (value, g)), rest), None
-        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        zero = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
         parts = jax.tree.map(lambda a: a.reshape(steps, -1, *a.shape[1:]), rows)
         (total, rest), _ = jax.lax.scan(add, (zero, rest), parts)
         value, g = jax.tree.map(lambda a: a/steps, total)
