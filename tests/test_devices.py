@@ -1,9 +1,11 @@
 """Any number of devices computes the same; processes join when a training begins, and not before."""
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,7 +18,7 @@ from networks import Dense
 
 from unetdiff import Recipe
 from unetdiff.data import to_range
-from unetdiff.engine.devices import Layout, join_processes, map_batches, mesh_for, place, shard_axis
+from unetdiff.engine.devices import Layout, Programs, join_processes, map_batches, mesh_for, place, shard_axis
 from unetdiff.training import TrainState, adamw, train_steps
 
 n = mesh_for(8).size # devices that share a batch of eight
@@ -167,3 +169,13 @@ def test_training_too_late_to_join_says_so():
     (done, _), (other, _) = side_by_side(late, alone, SLURM_STEP_NUM_TASKS="4")
     assert done.returncode and "processes: got several by the environment, after JAX has started" in done.stderr, done.stderr
     assert other.returncode and "processes: got several by the environment, which cannot be joined" in other.stderr, other.stderr
+
+
+def test_programs_used_last_are_kept():
+    program = Programs(lambda x, *, n: x*n, keep=2)
+    first = weakref.ref(program.jitted(1., n=0))
+    assert [float(program(1., n=n)) for n in (0, 1, 0, 2, 2)] == [0, 1, 0, 2, 2]
+    assert program.kept.cache_info().misses == 3, "equal arguments should share a program"
+    for x in (1., np.ones(2), np.ones(3)): program(x, n=1)
+    gc.collect()
+    assert program.kept.cache_info().currsize == 2 and first() is None, "programs that were not used for long should be gone"

@@ -1,4 +1,5 @@
 """Samplers: rules on every schedule, guidance, churn, labels, known pixels, and what is refused."""
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from unetdiff.diffusion import Process, schedules
-from unetdiff.sampling import NoiseLevel, churned, dynamic, guided_denoiser, points, ratio_times, samplers, slerp, spacings
+from unetdiff.sampling import NoiseLevel, churned, dynamic, guided_denoiser, points, ratio_times, sample_batch, samplers, slerp, spacings
 
 process = Process() # of the default recipe
 
@@ -147,3 +148,10 @@ def test_pictures_that_are_not_square_and_have_no_labels(least_run):
 @pytest.mark.parametrize("a, b, u, said", [(np.zeros(3), np.ones(3), [.5], "only zeros in one"), (np.ones(3), np.ones(4), [.5], "a, b: got shapes"), (np.ones(3), np.ones(3), [2.], "u: got")])
 def test_slerp_refuses(a, b, u, said):
     with pytest.raises(ValueError, match=said): slerp(a, b, u)
+
+
+def test_recipes_that_sample_alike_share_programs(tiny_run):
+    tiny_run.sample(2, 1)
+    before = sample_batch.kept.cache_info().misses
+    replace(tiny_run, recipe=replace(tiny_run.recipe, steps=7, batch_size=16)).sample(3, 2, guidance=1.1)
+    assert sample_batch.kept.cache_info().misses == before, "another program was made for a recipe that differs only in training"

@@ -155,7 +155,7 @@ def watched(digit_images, digit_labels):
 
 def test_monitor_draws_at_each_report_with_one_program(watched, tmp_path):
     programs, out = [], tmp_path/"new"/"pictures"
-    run, drawn, watch = watched(out, seen=lambda step, *_: programs.append(sample_batch._cache_size()) if step > 1 else None, share=1e9)
+    run, drawn, watch = watched(out, seen=lambda step, *_: programs.append(sample_batch.kept.cache_info().misses) if step > 1 else None, share=1e9)
     assert drawn == [1, 2, 3, 4, 5] # as often as it likes
     assert sorted(os.listdir(out)) == ["loss.png", "samples.png"]
     assert (out/"samples.png").read_bytes() == draw_progress(run, 12)["samples.png"]

@@ -26,7 +26,7 @@ def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
     data = load_digits()
     keep = slice(None) if digit is None else data.target == digit
     images, labels = data.images[keep] / 16, data.target[keep]
-    return jnp.asarray(as_images(images)), jnp.asarray(as_labels(labels, len(labels)))
+    return jax.device_put((as_images(images), as_labels(labels, len(labels))))
 
 # %% ../nbs/00_data.ipynb #00-013
 def _check_drawing(x, titles, interpolation, known):
@@ -88,9 +88,8 @@ def from_range(x,            # in [lo, hi]
                hi:float=1.   # white
               ): # in [0, 1]; what lay outside [lo, hi] is clipped
     "Squeeze `[lo, hi]` back to [0, 1], for show."
-    use_cores()
     _check_range(x, lo, hi, "x")
-    return jnp.clip((x - lo)/(hi - lo), 0, 1)
+    return ((x - lo)/(hi - lo)).clip(0, 1)
 
 # %% ../nbs/00_data.ipynb #00-029
 def _rows(a, i):
@@ -144,7 +143,7 @@ def batch_at(row, # which of the streamed steps; not used where pictures are dra
             ) -> tuple: # images `[B, H, W, C]` in `pixel_range`, labels `[B]` or None
     "The pictures of a training step: drawn, or those in its row of the stream."
     if images.ndim == 4: return draw_batch(key, images, labels, batch_size)
-    x = images[row]/np.float32(255) if images.dtype == jnp.uint8 else images[row]
+    x = images[row].astype(jnp.float32)/255 if images.dtype == jnp.uint8 else images[row]
     return to_range(x, *pixel_range), _rows(labels, row)
 
 # %% ../nbs/00_data.ipynb #00-042

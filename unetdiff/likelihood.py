@@ -16,7 +16,7 @@ from .data import to_range
 from .diffusion import Schedule, denoise, xp
 from .engine.arguments import Count, RandomKey, Seed, at_least
 from .engine.arguments import as_images, check, checked, rising, whole
-from .engine.devices import map_batches
+from .engine.devices import Programs, draw, map_batches, random_key
 from .sampling import NoiseLevel, noise_for, points
 from .training import Run
 
@@ -31,7 +31,7 @@ def dequantise(key:RandomKey, # random key
     off = np.abs(x*(levels - 1) - np.rint(x*(levels - 1))).max()
     check(off < 1e-3, "levels", f"{levels}, and pixels between the multiples of 1/{levels - 1}",
           "the number of grey levels of the pictures: 256 for bytes")
-    return x + (jax.random.uniform(key, x.shape, jnp.float32) - .5)/(levels - 1)
+    return x + (draw(jax.random.uniform, key, x.shape) - .5)/(levels - 1)
 
 # %% ../nbs/08_likelihood.ipynb #08-017
 def rising_points(schedule:Schedule, # gives the times
@@ -60,7 +60,7 @@ def log_density(y2,            # `[B]` squared length of y_T, or its mean
     "The normal density at the highest noise; plus a nat for each decided pixel and factor e of noise."
     r = at.sigma/at.alpha
     N2 = r[-1]**2 + sigma_data**2
-    decided = xp(c).trapezoid(D - c, xp(c).log(r), axis=0)
+    decided = xp(c).trapezoid(D - c, xp(c).log(r)[:, None], axis=0)
     return -D/2*xp(c).log(2*np.pi*N2) - y2/(2*N2) + decided
 
 # %% ../nbs/08_likelihood.ipynb #08-020
@@ -116,7 +116,7 @@ def ode_log_likelihood(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the
     return (nats, c) if path else nats
 
 # %% ../nbs/08_likelihood.ipynb #08-031
-@partial(jax.jit, static_argnames=("graph", "process"))
+@Programs
 def elbo_and_ode(state, at, key, i, x, label, *, graph, process):
     "Bound and flow of pictures number `i`, with their paths, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
@@ -140,7 +140,7 @@ def undecided(self:Run,
     graph, state = nnx.split(self.model)
     program = partial(elbo_and_ode, graph=graph, process=self.recipe.process)
     parts = map_batches(program, (state, at, key), (x, labels), batch_size)
-    return jax.tree.map(lambda *part: np.concatenate(part, -1)[..., :len(x)], *parts)
+    return jax.tree.map(lambda *part: np.concatenate(part, -1)[..., :len(x)], *jax.device_get(parts))
 
 # %% ../nbs/08_likelihood.ipynb #08-033
 def summary(nats,  # `[n]` log p(x) of each picture
@@ -160,7 +160,7 @@ def _continuous(run, images, labels, levels, key):
           f"[n, {', '.join(map(str, shape))}] with n from 2")
     check(labels is not None or run.classes is None, "labels", "None",
           "a label for each picture, for this network knows labels")
-    return np.asarray(to_range(dequantise(key, images, levels), lo, hi))
+    return to_range(dequantise(key, images, levels), lo, hi)
 
 # %% ../nbs/08_likelihood.ipynb #08-035
 @patch
@@ -179,7 +179,7 @@ def bits_per_dim(self:Run,
     "Bits per dimension by the bound and by the flow, and their standard errors."
     if images is None: images, labels = self.held_out
     check(len(images) > 1, "images", f"{len(images)} picture (None stands for those held back)", "at least 2")
-    k1, k2 = jax.random.split(jax.random.key(seed))
+    k1, k2 = jax.random.split(random_key(seed))
     x = _continuous(self, images, labels, levels, k1)
     at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)
     labels = self.labels_for(n, labels, seed)

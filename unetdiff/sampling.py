@@ -19,7 +19,7 @@ from .data import from_range, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
 from .engine.arguments import (Count, NonNegative, Number, Seed, Switch, as_array, as_images,
                                        as_mask, check, checked, choose, number, rising)
-from .engine.devices import at_a_time, map_batches
+from .engine.devices import Programs, at_a_time, map_batches, random_key
 from .training import Run
 
 # %% ../nbs/04_sampling.ipynb #04-009
@@ -57,7 +57,7 @@ def points(schedule:Schedule, # gives alpha and sigma
     t = as_array(t, "t", 1).astype(np.float64)
     alpha = np.append(schedule.alpha(t), 1.)
     sigma = np.append(schedule.sigma(t), 0.)
-    return NoiseLevel(*(jnp.asarray(v, jnp.float32) for v in (np.append(t, 0), alpha, sigma)))
+    return NoiseLevel(*(v.astype(np.float32) for v in (np.append(t, 0), alpha, sigma)))
 
 # %% ../nbs/04_sampling.ipynb #04-017
 def ddim(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
@@ -185,7 +185,7 @@ def guided_denoiser(process:Process, # what the network predicts
 def evaluations_at(t:NoiseLevel, guidance, interval):
     "How often the network is called at that noise level: with the label, and perhaps without."
     inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
-    return 1 + (inside & (guidance != 1))
+    return jnp.where(inside & (guidance != 1), 2, 1)
 
 # %% ../nbs/04_sampling.ipynb #04-044
 def dynamic(x_0, # estimates, `[B, H, W, C]`
@@ -206,20 +206,20 @@ thresholdings = { # name: (x_0, black, white) -> x_0
     "dynamic": dynamic}
 
 # %% ../nbs/04_sampling.ipynb #04-048
-@partial(jax.jit, static_argnames=("graph", "recipe", "rule", "thresholding", "classes", "path"))
+@Programs
 def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known,
-                 *, graph, recipe, rule, thresholding, classes, path):
+                 *, graph, process, pixel_range, rule, thresholding, classes, path):
     "Pictures number `i`, from `alpha x_0 + noise z` at the first noise level, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     if z is None: z = noise_for(keys, 2**20, x_0.shape)
     model = nnx.merge(graph, state)
     model.eval() # without dropout, and with the statistics of training
-    guess = guided_denoiser(recipe.process, model, classes, label, guidance, interval)
+    guess = guided_denoiser(process, model, classes, label, guidance, interval)
     def estimate(x, t):
-        e = thresholding(guess(x, t), *recipe.pixel_range)
+        e = thresholding(guess(x, t), *pixel_range)
         return e if known is None else jnp.where(known, x_0, e)
     x = sample_loop(estimate, at.alpha[0]*x_0 + noise*z, at, keys, rule, path)
-    return from_range(x, *recipe.pixel_range)
+    return from_range(x, *pixel_range)
 
 # %% ../nbs/04_sampling.ipynb #04-050
 class Plan(NamedTuple):
@@ -302,16 +302,17 @@ def _portion(self:Run) -> int:
 def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None):
     "Pictures in [0, 1], batch by batch, from `x_0` with so much noise at the first level."
     n, (graph, state) = len(x_0), nnx.split(self.model)
-    draw = partial(sample_batch, graph=graph, recipe=self.recipe, rule=plan.rule,
+    recipe = self.recipe
+    draw = partial(sample_batch, graph=graph, process=recipe.process,
+                   pixel_range=recipe.pixel_range, rule=plan.rule,
                    thresholding=plan.thresholding, classes=self.classes, path=path)
-    shared = state, plan.at, plan.guidance, plan.interval, noise, jax.random.key(seed)
+    shared = state, plan.at, plan.guidance, plan.interval, noise, random_key(seed)
     each = x_0, z, self.labels_for(n, label, seed), known
     parts = map_batches(draw, shared, each, batch_size or self._portion)
-    batches = jax.device_put(parts, jax.local_devices()[0])
-    x = jnp.concatenate(batches, -4)[..., :n, :, :, :]
+    x = np.concatenate(jax.device_get(parts), -4)[..., :n, :, :, :]
     got = f"{plan.guidance}, which leads to pixels that are no numbers"
     takes = "less guidance, thresholding, or another sampler"
-    check(bool(jnp.isfinite(x).all()), "guidance, sampler, thresholding", got, takes)
+    check(np.isfinite(x).all(), "guidance, sampler, thresholding", got, takes)
     return x
 
 # %% ../nbs/04_sampling.ipynb #04-056
@@ -333,9 +334,9 @@ def sample(self:Run,
     if z is not None:
         z = as_array(z, "z", 4).astype(np.float32)
         check(z.shape == shape, "z", f"shape {z.shape}", f"shape {shape}")
-    noise = jnp.hypot(self.recipe.sigma_data*plan.at.alpha[0], plan.at.sigma[0])
+    noise = np.hypot(np.float32(self.recipe.sigma_data)*plan.at.alpha[0], plan.at.sigma[0])
     nothing = np.broadcast_to(np.float32(0), shape)
-    return self._walk(plan, label, nothing, noise, seed, path, batch_size, z)
+    return jax.device_put(self._walk(plan, label, nothing, noise, seed, path, batch_size, z))
 
 # %% ../nbs/04_sampling.ipynb #04-062
 @patch
@@ -348,8 +349,8 @@ def evaluations(self:Run,
     def count(x, t):
         counts.append(int(evaluations_at(t, plan.guidance, plan.interval)))
         return x
-    at = [NoiseLevel(*v) for v in zip(*map(np.asarray, plan.at))]
-    with jax.disable_jit():
+    at = [NoiseLevel(*v) for v in zip(*plan.at)]
+    with jax.disable_jit(), jax.transfer_guard("allow"): # numbers, a pixel, no network
         for t, s in zip(at, at[1:]): sampler_step(plan.rule, count, x, t, s, (x, np.float32(0)), x)
     return sum(counts)
 
@@ -374,7 +375,7 @@ def reconstruct(self:Run,
     x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
     mask = None if known is None else as_mask(known, images)
     x = self._walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
-    return x if mask is None else jnp.where(mask, images, x)
+    return jax.device_put(x if mask is None else np.where(mask, images, x))
 
 # %% ../nbs/04_sampling.ipynb #04-088
 def slerp(a, # `[...]` one noise
@@ -392,4 +393,4 @@ def slerp(a, # `[...]` one noise
     u = u.reshape(-1, *(1,)*a.ndim)
     is_parallel = not .005 < angle < np.pi - .005 # no circle, or any: a line
     part = lambda u: u if is_parallel else np.sin(u*angle)/np.sin(angle)
-    return jnp.asarray(part(1 - u)*a + part(u)*b)
+    return jax.device_put(part(1 - u)*a + part(u)*b)

@@ -23,7 +23,7 @@ from .data import batch_at, digits, drop_labels, hold_back
 from .diffusion import Interval, Process, draw_noise, loss
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_path, check, checked, choose
 from .engine.checkpoints import Progress, check_free, check_known, check_same, differences, from_plain, is_custom, named_arrays, network_arrays, read_folder, to_plain, with_arrays, with_own, write_folder
-from .engine.devices import Layout, at_a_time, idle_remark, layout_for, local_copy, place, start_devices, use_cores
+from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.loop import check_finite, wait_for, watch
 from .engine.sources import collect, data_feed, describe
 from .unet import UNet, check_net, check_network, halving_remark, init
@@ -67,7 +67,7 @@ def train_step(i, state:TrainState, x_0, labels, key, value_and_grad, process:Pr
     "One step: times and noise, gradient, update, average."
     t, eps = draw_noise(process, key, x_0, i/steps)
     (value, rest), gradient = value_and_grad(state.params, state.rest, x_0, labels, t, eps)
-    updates, memory = optimizer.update(gradient, state.optimizer, state.params)
+    with usual_promotion(): updates, memory = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     average = tuple(ema_update(a, params, average_decay(i, e)) for a, e in zip(state.average, exponents))
     return TrainState(params, average, memory, rest), value
@@ -135,7 +135,7 @@ presets = {"default": Recipe(),
                               sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
 
 # %% ../nbs/03_training.ipynb #03-032
-@partial(jax.jit, static_argnames=("graph", "recipe", "optimizer", "classes", "layout"), donate_argnames="state")
+@partial(Programs, keep=8, donate_argnames="state")
 def train_steps(state:TrainState, start, stop, images, labels, key, *, graph, recipe:Recipe, optimizer, classes:int, layout:Layout):
     "Steps `start` to `stop`, at most `log_every`, as one program; the loss of each."
     penalty = recipe.gradient_penalty/(layout.mesh.size*recipe.grad_accum_steps)**2 # it is made of the mean over a batch, and each device sees but a share
@@ -150,7 +150,7 @@ def train_steps(state:TrainState, start, stop, images, labels, key, *, graph, re
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every, jnp.float32)))
 
 # %% ../nbs/03_training.ipynb #03-034
-@partial(jax.jit, static_argnames=("graph", "process", "size"))
+@Programs
 def held_out_loss(average, rest, images, labels, *, graph, process:Process, size:int=64): # pictures at a time, a power of two
     "The loss on held-out pictures, each used with several noises, 256 in all."
     of = jnp.arange(256) % len(images)
@@ -229,7 +229,7 @@ def load(path:PathLike=None,      # folder; None: the digits model that comes wi
     recipe = Recipe(**with_own(settings, recipe, missing, path))
     if model is None: model = nnx.eval_shape(lambda: unet_for(recipe, info["shape"][-1], info["classes"])(rngs=nnx.Rngs(0)))
     history = {k: np.asarray(v, int if "step" in k else np.float32) for k, v in saved["history"].items()}
-    held_out = jax.tree.map(jnp.asarray, (held_out["images"], held_out.get("labels")))
+    held_out = held_out["images"], held_out.get("labels")
     return Run(with_arrays(model, weights, path), recipe, history, held_out, info, snapshots)
 
 # %% ../nbs/03_training.ipynb #03-042
@@ -249,15 +249,15 @@ def fit(model:nnx.Module, recipe:Recipe,
     state, losses, test, snapshots = restore(state) or Progress(state, [], [], {})
     check(len(losses) < recipe.steps, "steps", recipe.steps, f"more than the {len(losses)} that the folder has already")
     chunk, feed = data_feed(images, labels, recipe.batch_size, recipe.log_every, seed, len(losses), layout.mesh)
-    key = place(jax.random.key(seed), layout.everywhere)
+    key = place(random_key(seed), layout.everywhere)
     for start in range(len(losses), recipe.steps, chunk):
         stop = min(start + chunk, recipe.steps)
-        state, new = train_steps(state, start, stop, *next(feed), key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, layout=layout)
-        losses += np.asarray(wait_for(new))[:stop - start].tolist()
+        state, new = train_steps(state, *place(np.int32((start, stop)), layout.everywhere), *next(feed), key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, layout=layout)
+        losses += jax.device_get(wait_for(new))[:stop - start].tolist()
         check_finite(losses, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
-        test.append([stop, float(wait_for(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps))))])
+        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, *jax.device_put((test_images, test_labels)), graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
         if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 

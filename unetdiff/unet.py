@@ -30,8 +30,8 @@ def sinusoidal(t,              # `[B]` times, as large as 1000
     check(is_array, "t", repr(t), "an array of numbers")
     check(jnp.ndim(t) == 1, "t", f"shape {jnp.shape(t)}", "one time a picture, shape [B]")
     half = dim // 2
-    omega = jnp.exp(-math.log(10000) * jnp.arange(half) / (half - 1))
-    angle = t[:, None] * omega
+    omega = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / (half - 1))
+    angle = jnp.outer(t, omega)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 # %% ../nbs/01_unet.ipynb #01-015
@@ -76,9 +76,10 @@ def init(build:Function, # makes the module, given `rngs`
     def draw(path, p):
         if p.ndim < 2:
             value = np.float32("scale" in jax.tree_util.keystr(path)) # scales are 1, biases are 0
-            return jnp.asarray(np.full(p.shape, value))
+            return jax.device_put(np.full(p.shape, value))
         fan_in = p.size / p.shape[-1]
-        return jnp.asarray(rng.standard_normal(p.shape, np.float32) / np.sqrt(fan_in), jnp.float32)
+        value = rng.standard_normal(p.shape, np.float32) / np.sqrt(fan_in)
+        return jax.device_put(value.astype(np.float32))
     shapes = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     graph, params = nnx.split(shapes, nnx.Param)
     return nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, params))

@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from string import Template
 from uuid import uuid4
-import jax, jax.numpy as jnp, numpy as np
+import jax, numpy as np
 from fastcore.basics import patch
 from fastcore.imports import ipython_shell
 from fastcore.meta import delegates
@@ -23,8 +23,9 @@ from .sampling import samplers # gives runs `plan`, `sample` and `reconstruct`, 
 from .data import from_range, show_images, to_range
 from .diffusion import add_noise
 from .engine.arguments import Count, PathLike, Positive, Seed, as_array, as_images, at_least
-from .engine.arguments import as_path, check, checked
+from .engine.arguments import as_path, check, checked, on_host
 from .engine.checkpoints import replace_file
+from .engine.devices import draw, random_key
 from .training import Run
 
 # %% ../nbs/05_viz.ipynb #05-009
@@ -76,7 +77,7 @@ def plot_samples(self:Run,
         images, labels = images[:9], None if labels is None else labels[:9]
     images = as_images(images)
     back = self.reconstruct(images, labels, **kwargs)
-    fig = show_images(np.concatenate([images, back]), cols=len(images), size=.8)
+    fig = show_images(np.concatenate([images, on_host(back)]), cols=len(images), size=.8)
     name_rows(fig, len(images), ["Original", "Reconstructed"])
     return fig
 
@@ -85,9 +86,9 @@ def plot_samples(self:Run,
 def _one_picture(self:Run, image) -> np.ndarray: # float32 `[H, W, C]` in [0, 1]
     "A picture of the run's shape, checked."
     shape = tuple(self.info["shape"])
-    found = as_array(image, "image", finite=False).shape
-    check(found == shape, "image", f"shape {found}", f"shape {shape}")
-    return as_images(np.asarray(image)[None], "image")[0]
+    x = as_array(image, "image", finite=False)
+    check(x.shape == shape, "image", f"shape {x.shape}", f"shape {shape}")
+    return as_images(x[None], "image")[0]
 
 # %% ../nbs/05_viz.ipynb #05-023
 @patch
@@ -98,11 +99,11 @@ def forward_path(self:Run,
                  seed:Seed=0     # of the noise
                 ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
     "One picture and one noise, mixed at evenly spaced times."
-    x_0 = to_range(jnp.asarray(self._one_picture(image)), *self.recipe.pixel_range)
-    eps = jax.random.normal(jax.random.key(seed), x_0.shape)
+    x_0 = to_range(self._one_picture(image), *self.recipe.pixel_range)
+    eps = draw(jax.random.normal, random_key(seed), x_0.shape)
     t = np.linspace(0, 1, frames)
-    x_0, eps = (jnp.broadcast_to(v, (frames, *v.shape)) for v in (x_0, eps)) # [frames, H, W, C]
-    x_t = add_noise(self.recipe.process.schedule, x_0, jnp.asarray(t, jnp.float32), eps)
+    x_0, eps = (np.broadcast_to(v, (frames, *v.shape)) for v in (x_0, eps)) # [frames, H, W, C]
+    x_t = add_noise(self.recipe.process.schedule, x_0, t.astype(np.float32), eps)
     return t, from_range(x_t, *self.recipe.pixel_range)
 
 # %% ../nbs/05_viz.ipynb #05-025
@@ -117,11 +118,11 @@ def reverse_path(self:Run,
                 ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
     "Points of the way from noise to a picture; further arguments as in `run.reconstruct`."
     kwargs = dict(steps=max(frames - 1, self.recipe.sample_steps)) | kwargs
-    path = self.reconstruct(self._one_picture(image)[None], label, path=True, **kwargs)[:, 0]
+    path = self.reconstruct(self._one_picture(image)[None], label, path=True, **kwargs)
     takes = signature(self.plan).parameters
-    t = np.asarray(self.plan(**{k: v for k, v in kwargs.items() if k in takes}).at.t)
+    t = self.plan(**{k: v for k, v in kwargs.items() if k in takes}).at.t
     shown = np.linspace(0, len(path) - 1, min(frames, len(path))).round().astype(int)
-    return t[shown], np.asarray(path)[shown]
+    return t[shown], on_host(path)[shown, 0]
 
 # %% ../nbs/05_viz.ipynb #05-026
 @patch
@@ -239,8 +240,8 @@ def scrub(self:Run,
         labels = as_array(range(self.classes) if labels is None else labels, "labels", 1)
         names = labels.tolist()
     def walk(sampler): # [frames, n, H, W, C]
-        return np.asarray(self.sample(len(names), labels, sampler=sampler, path=True, steps=steps,
-                                      seed=seed, spacing=spacing, **kwargs))
+        return on_host(self.sample(len(names), labels, sampler=sampler, path=True, steps=steps,
+                                   seed=seed, spacing=spacing, **kwargs))
     walks = {sampler: walk(sampler) for sampler in samplers}
     at = self.plan(steps=steps, spacing=spacing).at
     captions = [f"step {i} of {len(at.t) - 1}, noise to signal {ratio:.2f}"
@@ -379,9 +380,9 @@ def explore(self:Run,
     picture = w.Image(format="png", layout=dict(align_self="flex-start"))
 
     @lru_cache(256)
-    def draw(label="any", **how):
+    def picture_of(label="any", **how):
         label = None if label == "any" else label
         return png_bytes(self.sample(n, label, batch_size=min(n, self._portion), **how), cols)
 
-    def update(**how): picture.value = draw(**how)
+    def update(**how): picture.value = picture_of(**how)
     return w.VBox([*controls.values(), picture, w.interactive_output(update, controls)])

@@ -73,7 +73,7 @@ def sample_program(name, mesh):
     fixed = placed((state, plan.at, plan.guidance, plan.interval, 1., jax.eval_shape(lambda: jax.random.key(0))), mesh)
     i, x_0, label = np.zeros(B, np.int32), np.zeros((B, *shape), np.float32), None if classes is None else np.zeros(B, np.int32)
     rows = placed((i, x_0, None, label, None), mesh, "batch")
-    return sample_batch.trace(*fixed, *rows, graph=graph, recipe=recipe, rule=plan.rule, thresholding=plan.thresholding, classes=classes, path=False)
+    return sample_batch.trace(*fixed, *rows, graph=graph, process=recipe.process, pixel_range=recipe.pixel_range, rule=plan.rule, thresholding=plan.thresholding, classes=classes, path=False)
 
 programs = {"train": train_program, "sample": sample_program}
 

@@ -6,7 +6,8 @@
 __all__ = ['Count', 'Seed', 'even_from_4', 'Number', 'Positive', 'NonNegative', 'Share', 'Fraction', 'Dropout', 'Switch',
            'PathLike', 'RandomKey', 'Settings', 'Function', 'NameOr', 'Dtype', 'Range', 'BatchSize', 'Averaging',
            'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'as_path', 'is_key', 'rule_of',
-           'check_argument', 'check_names', 'checked', 'choose', 'as_array', 'as_images', 'as_labels', 'as_mask']
+           'check_argument', 'check_names', 'checked', 'choose', 'on_host', 'as_array', 'as_images', 'as_labels',
+           'as_mask']
 
 # %% ../../nbs/engine/arguments.ipynb #ar-004
 from collections.abc import Callable
@@ -163,13 +164,17 @@ def choose(table:dict,   # name: choice
     return table[choice] if is_name else choice
 
 # %% ../../nbs/engine/arguments.ipynb #ar-037
+def on_host(v) -> np.ndarray:
+    "As a NumPy array; what lies on a device is fetched explicitly."
+    return np.asarray(jax.device_get(v) if isinstance(v, jax.Array) else v)
+
 def as_array(v, # numbers in any form
              name:str, # argument that is at fault
              *ndims, # numbers of axes that are taken; any if none is given
              finite:bool=True # refuse NaN and infinite numbers
             ) -> np.ndarray:
     "As a NumPy array of numbers, or refused."
-    try: x = np.asarray(v)
+    try: x = on_host(v)
     except ValueError:
         if hasattr(v, "__array__"): raise # its own message says more
         x = np.asarray(None) # a ragged list

@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save as to_bytes
 from .. import __version__
-from .arguments import NonNegative, Count, Switch, as_path, check, check_names, checked, is_path
-from .devices import any_process, is_random_key, key_numbers, local_copy, place_array
+from .arguments import NonNegative, Count, Switch, as_path, check, check_names, checked, is_path, on_host
+from .devices import any_process, is_random_key, key_numbers, local_copy
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-007
 def check_free(path, name:str="path"): # argument that is at fault
@@ -135,7 +135,7 @@ def with_arrays(model:nnx.Module, arrays:dict, path):
     check(not wrong, "path", f"{str(path)!r}, whose weights do not fit the network at {', '.join(wrong[:3])}", "the folder of a run of this network")
     graph, rng, rest = nnx.split(model, nnx.RngState, ...)
     paths = flatten_dict(nnx.to_pure_dict(rest))
-    nnx.replace_by_pure_dict(rest, unflatten_dict({path: jnp.asarray(arrays[_name(path)]) for path in paths}))
+    nnx.replace_by_pure_dict(rest, unflatten_dict({path: jax.device_put(arrays[_name(path)]) for path in paths}))
     return nnx.merge(graph, rng, rest)
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-016
@@ -160,17 +160,19 @@ def versions() -> dict:
 
 def checksum(value) -> int: # of bytes or of an array
     "A number that changes if a bit does."
-    return zlib.crc32(value if isinstance(value, bytes) else np.asarray(value).tobytes())
+    return zlib.crc32(value if isinstance(value, bytes) else on_host(value).tobytes())
 
 def to_numpy(tree) -> list:
     "The arrays of a tree, copied; random keys as their numbers."
-    return [np.asarray(key_numbers(a)) for a in jax.tree.leaves(local_copy(tree))]
+    return [np.asarray(v) for v in jax.device_get([key_numbers(a) for a in jax.tree.leaves(local_copy(tree))])]
 
 def from_numpy(tree, arrays:list): # a tree
     "Those arrays in the place of a tree's own, on its devices."
     old, form = jax.tree.flatten(tree)
-    new = [jax.random.wrap_key_data(v, impl=jax.random.key_impl(a)) if is_random_key(a) else v for a, v in zip(old, arrays)]
-    return form.unflatten([place_array(v, a.sharding) for a, v in zip(old, new)])
+    def in_place_of(a, v):
+        v = jax.device_put(v, a.sharding)
+        return jax.random.wrap_key_data(v, impl=jax.random.key_impl(a)) if is_random_key(a) else v
+    return form.unflatten(map(in_place_of, old, arrays))
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-019
 class Progress(NamedTuple):

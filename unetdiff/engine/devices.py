@@ -6,21 +6,22 @@
 __all__ = ['use_cores', 'tpu_hosts', 'several_processes', 'start_devices', 'has_started', 'join_processes', 'any_process',
            'mesh_for', 'idle_remark', 'trim_to_devices', 'shard_axis', 'is_random_key', 'key_numbers', 'place_array',
            'place', 'accumulate_gradients', 'gather_params', 'mean_over_devices', 'sharded_value_and_grad', 'Layout',
-           'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches', 'keep_compiled', 'start_notebook']
+           'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches', 'Programs', 'usual_promotion',
+           'random_key', 'draw', 'keep_compiled', 'start_notebook']
 
 # %% ../../nbs/engine/devices.ipynb #de-004
 import math, os, warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial, update_wrapper
 from urllib.request import Request, urlopen
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from platformdirs import user_cache_dir
-from .arguments import Count, PathLike, as_path, check, checked
+from .arguments import Count, PathLike, as_path, check, checked, on_host
 
 # %% ../../nbs/engine/devices.ipynb #de-006
 @cache
@@ -114,7 +115,7 @@ def key_numbers(a):
 def place_array(a, sharding):
     "One array, on its devices."
     if not is_random_key(a): return jax.device_put(a, sharding)
-    numbers = jax.device_put(np.asarray(key_numbers(a)), sharding)
+    numbers = jax.device_put(on_host(key_numbers(a)), sharding)
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(a))
 
 def place(tree, sharding): # one for all arrays, or a tree of them
@@ -131,7 +132,7 @@ def accumulate_gradients(gradient, # (params, rest, *rows) -> ((loss, rest), gra
         def add(carry, part):
             (value, rest), g = gradient(params, carry[1], *part)
             return (jax.tree.map(jnp.add, carry[0], (value, g)), rest), None
-        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+        zero = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
         parts = jax.tree.map(lambda a: a.reshape(steps, -1, *a.shape[1:]), rows)
         (total, rest), _ = jax.lax.scan(add, (zero, rest), parts)
         value, g = jax.tree.map(lambda a: a/steps, total)
@@ -256,6 +257,39 @@ def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each
         rows = [None if v is None else v[i] for v in each]
         return program(*shared, *on_devices((i, *rows), "batch"))
     return [run(np.arange(first, first + batch_size) % n) for first in range(0, n, batch_size)]
+
+# %% ../../nbs/engine/devices.ipynb #de-programs-1
+class Programs:
+    "A function as `jax.jit` compiles it, with keyword arguments static; of all the programs those used last are kept."
+    def __init__(self, f:Callable,
+                 keep:int=32, # programs
+                 **kwargs):   # as in `jax.jit`
+        update_wrapper(self, f)
+        self.kept = lru_cache(keep)(lambda static, form: jax.jit(partial(f, **dict(static)), **kwargs))
+
+    def jitted(self, *args, **static):
+        "The jitted function for arguments of this form."
+        leaves, tree = jax.tree.flatten(args)
+        return self.kept(frozenset(static.items()), (tree, *map(jnp.shape, leaves)))
+
+    def __call__(self, *args, **static): return self.jitted(*args, **static)(*args)
+    def lower(self, *args, **static): return self.jitted(*args, **static).lower(*args)
+    def trace(self, *args, **static): return self.jitted(*args, **static).trace(*args)
+
+# %% ../../nbs/engine/devices.ipynb #de-switches-1
+@contextmanager
+def usual_promotion():
+    "JAX's usual rules for types and shapes that differ, whatever the user has set."
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"): yield
+
+def random_key(seed:int): # from 0 to 2^32 - 1
+    "As `jax.random.key`; the number is sent to the device explicitly."
+    return jax.jit(jax.random.key)(jax.device_put(np.uint32(seed)))
+
+def draw(distribution:Callable, # of `jax.random`
+         key, shape:tuple) -> np.ndarray: # float32
+    "Random numbers, fetched from the device explicitly."
+    return jax.device_get(jax.jit(distribution, static_argnums=(1, 2))(key, shape, np.float32))
 
 # %% ../../nbs/engine/devices.ipynb #de-037
 @checked

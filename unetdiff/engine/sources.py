@@ -19,7 +19,7 @@ import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
-from .arguments import Rule, as_images, as_labels, as_path, check, checked, whole
+from .arguments import Rule, as_images, as_labels, as_path, check, checked, on_host, whole
 from .checkpoints import checksum
 from .devices import place
 
@@ -50,7 +50,7 @@ def open_picture(picture):
 
 def array_pixels(picture) -> np.ndarray: # `[H, W, C]`: uint8, or float32 in [0, 1]
     "A picture that is an array, checked."
-    x = np.asarray(picture)
+    x = on_host(picture)
     return np.atleast_3d(x) if x.dtype == np.uint8 else as_images(x[None])[0]
 
 def to_image(x:np.ndarray, size) -> Image.Image:
