@@ -54,5 +54,5 @@ def averaged(self:Run,
     wanted = overlap(t, g, t.max(), exponent(std))   # of each with the profile that is wanted
     x = np.linalg.lstsq(products, wanted, rcond=None)[0]
     weights = [{k: w*v for k, v in s.items()} for w, s in zip(x, arrays)]
-    weights = {k: sum(w[k] for w in weights) for k in weights[0]}
+    weights = {k: sum(w[k] for w in weights).astype(v.dtype) for k, v in arrays[0].items()}
     return replace(self, model=with_arrays(self.model, network_arrays(self.model) | weights, "run"))
