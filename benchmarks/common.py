@@ -3,6 +3,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -79,6 +80,11 @@ def mean_and_spread(found):
     "Of rows with the same entries: the mean of each, and as `..._spread` the largest less the smallest."
     values = {key: [row[key] for row in found] for key in found[0]}
     return {key: statistics.mean(v) for key, v in values.items()} | {f"{key}_spread": max(v) - min(v) for key, v in values.items()}
+
+
+def memory():
+    "The most memory that this process has had resident so far, MiB."
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
 
 
 def machine():

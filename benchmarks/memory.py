@@ -6,17 +6,13 @@ Each row is a process of its own on two cores. It loads programs that an earlier
 has risen above that after the import, at most. A column equal to the one before needed no more than what had been taken until then.
 """
 import json
-import resource
 import sys
 import tempfile
 
-from common import cold, cores, save
+from common import cold, cores, memory, save
 
 cases = [ # size, channels, batch_size, grad_accum_steps
     (8, 1, 32, 1), (28, 1, 32, 1), (64, 3, 2, 1), (64, 3, 32, 1), (64, 3, 32, 4), (128, 3, 2, 1), (128, 3, 4, 2)]
-
-
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
 
 
 def worker(folder, size, channels, batch_size, parts):
@@ -25,11 +21,11 @@ def worker(folder, size, channels, batch_size, parts):
     import unetdiff
     from unetdiff import training
     unetdiff.keep_compiled(folder)
-    before, at = peak(), {}
+    before, at = memory(), {}
     def watched(name, f):
         def g(*args, **kwargs):
             result = jax.block_until_ready(f(*args, **kwargs))
-            at.setdefault(name, peak() - before)
+            at.setdefault(name, memory() - before)
             return result
         return g
     training.train_steps = watched("step", training.train_steps)

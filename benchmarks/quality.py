@@ -7,18 +7,14 @@ U-Net, unetdiff with the U-Net of diffusers built from its parts, diffusers, and
 that fit; how many do, two short runs tell. The rivals train as long as they may, with AdamW at 1e-3, an average of their weights, and are sampled by DDIM in 20 steps.
 """
 import json
-import resource
 import sys
 import time
 
 import unetdiff
-from common import cold, save
+from common import cold, memory, save
 
 budgets = (30, 60, 120)
 names = {"default": "unetdiff", "unlabelled": "unetdiff, no labels", "same": "unetdiff, diffusers' U-Net, no labels", "diffusers": "diffusers", "ddpm": "denoising-diffusion-pytorch"}
-
-
-def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
 
 
 def ours(start, kind, steps):

@@ -28,8 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 import nets
 import unetdiff
-from common import cold, cores, results, save
-from quality import memory
+from common import cold, cores, memory, results, save
 from unetdiff.data import from_range, split, to_range
 from unetdiff.diffusion import Schedule, convert, predict, schedules
 from unetdiff.engine.checkpoints import network_arrays, with_arrays
@@ -184,14 +183,19 @@ def pace(kind, few, many, on=None):
     return step, long - many*step
 
 
+def kept(file, measure):
+    "What stands in a file; measured first where there is none."
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists(): file.write_text(json.dumps(measure()))
+    return json.loads(file.read_text())
+
+
 def trained(kind, minutes, paces, folder, on):
     "What the worker says of its training and of its pictures; a training that is in the folder is not repeated."
-    report = folder/"report.json"
-    if not report.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        step, before = paces[kind]
-        report.write_text(json.dumps(cold(__file__, "train", kind, max(2, int((60*minutes - before)/step)), folder, on=on)))
-    return json.loads(report.read_text()) | cold(__file__, "draw", kind, folder, on=on)
+    step, before = paces[kind]
+    steps = max(2, int((60*minutes - before)/step))
+    report = kept(folder/"report.json", lambda: cold(__file__, "train", kind, steps, folder, on=on))
+    return report | cold(__file__, "draw", kind, folder, on=on)
 
 
 def side_by_side(job):
@@ -216,11 +220,8 @@ def keep_strip(name, samples):
 
 def main(folder, *minutes):
     "Each budget in turn, both side by side."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    known = folder/"paces.json"
-    if not known.exists(): known.write_text(json.dumps(side_by_side(lambda kind, on: pace(kind, *dict(unetdiff=(200, 800), flax=(4, 24))[kind], on))))
-    paces = json.loads(known.read_text())
+    folder, few_and_many = Path(folder), dict(unetdiff=(200, 800), flax=(4, 24))
+    paces = kept(folder/"paces.json", lambda: side_by_side(lambda kind, on: pace(kind, *few_and_many[kind], on)))
     for budget in [*map(int, minutes)] or [1, 5, 20, 60]:
         for kind, row in side_by_side(lambda kind, on: trained(kind, budget, paces, folder/f"{kind}_{budget}", on)).items():
             keep_strip(f"{kind}_{budget}", row.pop("samples"))

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from hypothesis import HealthCheck, Phase, given, seed as seeded, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import Dense, Scale
+from properties import same_cases
 
 from unetdiff import Recipe, load, samplers, schedules, train, training
 from unetdiff.diffusion import flow_matching, from_betas, lognormal_times, log_linear, predictions, time_samplers, weightings
@@ -127,8 +128,7 @@ def trained(recipe, make=None, x=images, y=None, seed=0):
 
 def holds(cases, property, **drawn):
     "So many cases of a property, always the same."
-    @seeded(1)
-    @settings(max_examples=cases, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @same_cases(cases)
     @given(**drawn)
     def test(**case):
         with warnings.catch_warnings():
@@ -151,10 +151,13 @@ def whole_trainings(cases, folder):
     return len(done)
 
 
+def small_dense_for(recipe, channels, classes):
+    "In the place of `unetdiff.training.unet_for`: how to make a dense network for pictures of 4 x 4 pixels."
+    return partial(Dense, 16*channels, 8, classes=classes)
+
+
 @pytest.fixture(autouse=True)
-def dense(monkeypatch):
-    "Where the recipe's U-Net would be, a dense network for pictures of 4 x 4 pixels."
-    monkeypatch.setattr(training, "unet_for", lambda recipe, channels, classes: partial(Dense, 16*channels, 8, classes=classes))
+def dense(monkeypatch): monkeypatch.setattr(training, "unet_for", small_dense_for)
 
 
 def test_all_recipes_come_back(tmp_path):

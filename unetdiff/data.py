@@ -173,4 +173,5 @@ def hold_back(images, # `[N, H, W, C]` in [0, 1], or `Pictures`, which are strea
     if not isinstance(x, Pictures): x = to_range(x, *pixel_range)
     test_x, test_y = as_images(test_x[:256]), _rows(test_y, slice(256))
     to_look_at = test_x[:64], _rows(test_y, slice(64))
-    return (x, to_range(test_x, *pixel_range), y, test_y), to_look_at
+    test_x, test_y = jax.device_put((to_range(test_x, *pixel_range), test_y)) # each report asks them
+    return (x, test_x, y, test_y), to_look_at

@@ -257,7 +257,7 @@ def fit(model:nnx.Module, recipe:Recipe,
         check_finite(losses, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
-        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, *jax.device_put((test_images, test_labels)), graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
+        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
         if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 

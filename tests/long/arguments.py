@@ -27,15 +27,17 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1") # more devices would only compile more
 os.environ.setdefault("MPLBACKEND", "agg")
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from hypothesis import HealthCheck, Phase, given, seed as seeded, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import sampled_from
 from PIL import Image
+from properties import same_cases
 
 import unetdiff
 
@@ -113,8 +115,7 @@ def judge(case, f, blame, arguments, right):
 def run_property(name, f, blame, arguments, right, cases):
     "So many cases of one property: [refused, right]; always the same."
     outcomes = [0, 0]
-    @seeded(zlib.crc32(name.encode()))
-    @settings(max_examples=cases, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], report_multiple_bugs=False)
+    @same_cases(cases, zlib.crc32(name.encode()), report_multiple_bugs=False)
     @given(st.data())
     def test(case):
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -655,8 +656,7 @@ def unknown_keywords(cases):
     of, count = speller(), [0]
     assert {"training.train", "training.train_digits", "Run.sample", "sources.pictures"} <= set(of), f"these should check their keywords: {sorted(of)}"
     likeness = lambda a, b: difflib.SequenceMatcher(None, b, a).ratio()
-    @seeded(1)
-    @settings(max_examples=cases, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @same_cases(cases)
     @given(st.data())
     def test(case):
         door = case.draw(sampled_from(sorted(of)))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,18 +21,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 root = Path(__file__).parents[2]
-address = "https://github.com/unetdiff/unetdiff"
 
 
-def git(*command):
-    "Run git quietly."
-    subprocess.run(["git", *map(str, command)], check=True, capture_output=True)
-
-
-def lead_address_to(folder):
-    "Let git find, under the repository's address, a clone of the last commit."
-    git("clone", root, folder)
-    os.environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{folder}.insteadOf", "GIT_CONFIG_VALUE_0": address}
+def clone(folder):
+    "The last commit, which git also finds under the repository's address."
+    settings = ConfigParser()
+    settings.read(root/"settings.ini")
+    subprocess.run(["git", "clone", root, folder], check=True, capture_output=True)
+    os.environ |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{folder}.insteadOf", "GIT_CONFIG_VALUE_0": settings["DEFAULT"]["git_url"]}
 
 
 def attempt(path):
@@ -54,17 +51,16 @@ def main(names):
     os.environ |= {"IN_TEST": "1", "TQDM_DISABLE": "1"}
     failed = []
     with tempfile.TemporaryDirectory() as folder:
-        lead_address_to(Path(folder)/"there")
-        git("clone", root, Path(folder)/"notebooks")
-        notebooks = Path(folder)/"notebooks"/"nbs"
+        clone(folder)
+        notebooks = Path(folder)/"nbs"
         found = sorted(path.relative_to(notebooks).with_suffix("").as_posix() for path in notebooks.rglob("*.ipynb"))
         unknown = {*names} - {*found}
         if unknown: sys.exit(f"{', '.join(sorted(unknown))}: not among {', '.join(found)}")
         for name in names or found:
             start = time.time()
             wrong = attempt(notebooks/f"{name}.ipynb")
+            print(f"{name}: {time.time() - start:.0f} s", *([wrong] if wrong else []), sep="\n", flush=True)
             if wrong: failed.append(name)
-            print(f"{name}: {time.time() - start:.0f} s\n{wrong}" if wrong else f"{name}: {time.time() - start:.0f} s", flush=True)
     print("Python", sys.version.split()[0], *(f"{name} {installed(name)}" for name in ("jax", "flax", "optax", "fastcore", "numpy", "orbax-checkpoint")))
     print(f"failed: {', '.join(failed)}" if failed else "all passed")
     sys.exit(bool(failed))

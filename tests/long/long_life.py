@@ -50,8 +50,9 @@ def live(name, call, n, files=lambda: 0):
         start = time.process_time()
         for i in part: call(int(i))
         seconds = (time.process_time() - start)/len(part)
+        kept = files()
         gc.collect()
-        table.append((me.memory_info().rss/2**20, seconds, handles(), files()))
+        table.append((me.memory_info().rss/2**20, seconds, handles(), kept))
         print(f"{name:24} {part[-1] + 1:6} {table[-1][0]:8.0f} {seconds:10.4f} {table[-1][2]:8} {table[-1][3]:6}", flush=True)
     first, second = np.array_split(np.array(table), 2)
     grown = second.max(0) - first.max(0)
@@ -74,7 +75,7 @@ def checkpoints(n):
             store.save(Progress(state, [0.]*(i + 1), [[i, 0.]], {}))
             if i % 10 == 9: assert len(store.newest(state).losses) == i + 1
         def files():
-            store.manager.wait_until_finished()
+            store.manager.wait_until_finished() # its threads hold files open while they write
             return sum(1 for _ in Path(folder).rglob("*"))
         return live("checkpoints", save, n, files)
 

@@ -7,7 +7,7 @@ __all__ = ['use_cores', 'tpu_hosts', 'several_processes', 'start_devices', 'has_
            'mesh_for', 'idle_remark', 'trim_to_devices', 'shard_axis', 'is_random_key', 'key_numbers', 'place_array',
            'place', 'accumulate_gradients', 'gather_params', 'mean_over_devices', 'sharded_value_and_grad', 'Layout',
            'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches', 'Programs', 'usual_promotion',
-           'random_key', 'draw', 'keep_compiled', 'start_notebook']
+           'random_key', 'draw', 'keep_compiled', 'repository_file', 'start_notebook']
 
 # %% ../../nbs/engine/devices.ipynb #de-004
 import math, os, warnings
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial, update_wrapper
+from pathlib import Path
 from urllib.request import Request, urlopen
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import multihost_utils
@@ -300,6 +301,12 @@ def keep_compiled(folder:PathLike=None # None: in the user's folder for caches
         jax.config.update("jax_compilation_cache_dir", str(as_path(folder or user_cache_dir("unetdiff"))))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.) # small programs, too: there are many
     return jax.config.jax_compilation_cache_dir
+
+def repository_file(path:str) -> bytes: # from the root of the repository
+    "A file that scripts of the project have written: of the checkout whose folder `nbs` we are in, or, where there is none, of the repository."
+    here = Path("..")/path
+    if here.exists(): return here.read_bytes()
+    with urlopen(f"https://raw.githubusercontent.com/unetdiff/unetdiff/main/{path}") as file: return file.read()
 
 def start_notebook():
     "What the first cell of each lesson does: keep compiled programs, and say what it runs on and what is slow there."
