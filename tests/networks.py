@@ -35,3 +35,9 @@ class Scale(nnx.Module):
 def dense_for(recipe, channels, classes):
     "In the place of `unetdiff.training.unet_for`: how to make a dense network for pictures of 8 x 8 pixels."
     return partial(Dense, 64*channels, 32, classes=classes)
+
+
+class Moody(nnx.Module):
+    "It keeps more than parameters: statistics of batches, and how often its dropout has drawn."
+    def __init__(self): self.layers = nnx.Sequential(nnx.Linear(16, 16, rngs=nnx.Rngs(0)), nnx.Dropout(.5, rngs=nnx.Rngs(1)), nnx.BatchNorm(16, rngs=nnx.Rngs(2)))
+    def __call__(self, x, t, label=None): return self.layers(x.reshape(len(x), -1)).reshape(x.shape)

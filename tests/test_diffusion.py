@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import Moody
 
 from unetdiff.diffusion import (Process, add_noise, cosine_curve, curve_betas, denoise, draw_noise, early_first_times, flow_matching, from_betas, linear_betas,
                                 log_linear, loss, per_image, predictions, rescale_zero_terminal_snr, schedules, sigmoid_curve, stratified_uniforms, time_samplers, weightings)
@@ -107,6 +108,15 @@ def test_gradient_penalty_has_its_closed_form(digit_images):
         return [loss(p, lambda x, t: 3*x, x_0, t, eps, gradient_penalty=penalty) for penalty in (1e4, 0.)]
 
     close(float(np.subtract(*both(key))), 1e4*(3/512)**2, 1e-3, "the penalty")
+
+
+def test_gradient_penalty_lets_a_network_keep_what_it_keeps():
+    x_0, net = np.random.default_rng(0).random((8, 4, 4, 1), np.float32), Moody()
+    t, eps = draw_noise(Process(), key, x_0)
+    assert np.isfinite(loss(Process(), net, x_0, t, eps, gradient_penalty=.1)), "the loss is no number"
+    _, dropout, norm = net.layers.layers
+    assert int(dropout.rngs.count[...]) == 1, "its dropout has not counted"
+    assert (norm.mean[...] != 0).any(), "it has not kept the statistics of the batch"
 
 
 @pytest.mark.parametrize("name", schedules)

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import Dense, Scale
+from networks import Dense, Moody, Scale
 from properties import same_cases
 
 from unetdiff import Recipe, load, samplers, schedules, train, training
@@ -64,12 +64,6 @@ class Listed(nnx.Module):
         self.list = nnx.List([nnx.Param(jnp.float32(i)) for i in range(11)])
         self.table = nnx.Dict({"a.b": nnx.Param(jnp.bfloat16(1)), "c/d": nnx.Param(jnp.float32(2)), "3": nnx.Param(jnp.float16(3))})
     def __call__(self, x, t, label=None): return sum(p[...] for p in [*self.list, *self.table.values()]).astype(jnp.float32)/99*x
-
-
-class Moody(nnx.Module):
-    "It keeps more than parameters: statistics of batches, and how often its dropout has drawn."
-    def __init__(self): self.layers = nnx.Sequential(nnx.Linear(16, 16, rngs=nnx.Rngs(0)), nnx.Dropout(.5, rngs=nnx.Rngs(1)), nnx.BatchNorm(16, rngs=nnx.Rngs(2)))
-    def __call__(self, x, t, label=None): return self.layers(x.reshape(len(x), -1)).reshape(x.shape)
 
 
 class Unlabelled(Scale):
@@ -142,7 +136,6 @@ def whole_trainings(cases, folder):
     done = []
     def check(recipe, make, x, y, seed):
         if make is None: recipe = {k: v for k, v in recipe.items() if k != "dtype"} # the network is dense, and in float32
-        if make is Moody: recipe = recipe | dict(gradient_penalty=0.) # which takes networks without memory alone
         run = trained(recipe, make, forms[x], labels[y], seed)
         if run is None: return
         done.append(run)

@@ -198,6 +198,12 @@ def test_stream_starts_anywhere(dealt):
     np.testing.assert_array_equal(next(several)[1], [dealt[5][1], dealt[6][1]])
 
 
+def test_a_single_picture_can_be_streamed(every):
+    x, y = next(read_ahead(epoch_batches(pictures(every[:1]), None, 1, 0), 5, 3, mesh_for(1)))
+    assert y is None
+    np.testing.assert_array_equal(x, np.broadcast_to(every[0], (3, 1, 8, 8, 1)))
+
+
 def test_steps_at_a_time(every):
     size = every[0].nbytes
     assert [steps_at_a_time(size, *how) for how in ((2**18, 100), (2**13, 100), (4, 7))] == [1, 25, 7]

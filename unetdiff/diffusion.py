@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
 from .engine.arguments import as_array, check, checked, choose, number, rising
 from .engine.arguments import Count, Fraction, Function, RandomKey, Rule, at_least
 
@@ -330,12 +331,12 @@ def loss(process:Process, # the choices
         ): # a number
     "The weighted squared error of the network's prediction."
     alpha, sigma, (a, b) = process.at(t, x_0)
-    def mean_and_all(x_t):
+    def mean_and_all(model, x_t):
         p = predict(process, model, x_t, t, *label)
         return p.mean(), p
     x_t = add_noise(process.schedule, x_0, t, eps)
-    if gradient_penalty: gradient, p = jax.grad(mean_and_all, has_aux=True)(x_t)
-    else: gradient, p = np.float32(0), mean_and_all(x_t)[1]
+    if gradient_penalty: gradient, p = nnx.grad(mean_and_all, argnums=1, has_aux=True)(model, x_t)
+    else: gradient, p = np.float32(0), mean_and_all(model, x_t)[1]
     w = weight(process.weighting, process.prediction, alpha, sigma, process.sigma_data)
     error = w * (p - (a*x_0 + b*eps))**2
     return error.mean() + gradient_penalty*jnp.mean(gradient**2)

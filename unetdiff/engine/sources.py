@@ -229,7 +229,7 @@ def epoch_batches(images:Pictures, labels, batch_size:int, seed:int): # a Grain 
         mine = np.split(rows, jax.process_count())[jax.process_index()]
         x = np.stack([images[i] for i in mine])
         return [x] if labels is None else [x, labels[mine]]
-    numbers = grain.MapDataset.source(np.arange(len(images))).shuffle(seed=seed).repeat()
+    numbers = grain.MapDataset.source(np.arange(len(images))).shuffle(seed=seed).repeat(2**31) # without a number the length overflows
     return numbers.batch(batch_size).map(read)
 
 # %% ../../nbs/engine/sources.ipynb #so-034
