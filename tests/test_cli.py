@@ -44,6 +44,22 @@ def test_finished_run_is_only_drawn_again(trained):
     assert (trained/"samples.png").exists()
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["samples.png", "loss.png", "weights.safetensors"])
+def test_files_of_others_stay(tmp_path, name, resume):
+    (tmp_path/name).write_bytes(b"precious")
+    with pytest.raises(SystemExit) as end: main(out=str(tmp_path), resume=resume, uncached=True)
+    assert f"which holds {name} of something else" in end.value.code
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(name, b"precious")]
+
+
+def test_home_folder_of_the_command(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    main(digit=1, steps=20, out="~/ones", uncached=True)
+    assert (tmp_path/"ones"/"samples.png").exists() and not (tmp_path/"~").exists()
+
+
 def test_another_configuration_is_refused_and_the_run_stays(trained):
     before = unetdiff.load(trained).history["loss"]
     with pytest.raises(SystemExit, match=r"which holds another run \(seed is 0 there and 1 here\)"):

@@ -1,6 +1,7 @@
 """Mistakes that would pass in silence: each is refused or told of in one sentence that names what is at fault; and paths mean what they say."""
 import os
 import warnings
+from functools import partial
 
 import numpy as np
 import optax
@@ -139,5 +140,5 @@ def test_relative_folder_stays_where_it_was(tmp_path, monkeypatch, name):
 
 def test_weights_of_something_else_stay(grey, tmp_path):
     (tmp_path/"model.safetensors").write_bytes(b"precious")
-    for call in (lambda: grey.save(tmp_path), lambda: train(x, model=dense(), out=tmp_path, **few)): says(ValueError, "which holds model.safetensors of something else", call)
+    for call in (lambda: grey.save(tmp_path), *(partial(train, x, model=dense(), out=tmp_path, resume=resume, **few) for resume in (False, True))): says(ValueError, "which holds model.safetensors of something else", call)
     assert (tmp_path/"model.safetensors").read_bytes() == b"precious"

@@ -9,7 +9,6 @@ __all__ = ['report_to', 'check_request', 'train_and_draw', 'main', 'command']
 import sys, time
 from dataclasses import replace
 from inspect import signature
-from pathlib import Path
 from fastcore.script import anno_parser, store_true
 from . import __version__
 
@@ -28,8 +27,8 @@ def report_to(write,    # prints a line above the progress bar
     return callback
 
 # %% ../nbs/07_cli.ipynb #07-008a
-def check_request(digit, preset, seed, out, resume, own:dict): # entries of the recipe
-    "The recipe that is asked for; what cannot be met is refused before anything is said."
+def check_request(digit, preset, seed, out, resume, own:dict) -> tuple: # entries of the recipe
+    "The recipe that is asked for, and the folder; what cannot be met is refused before anything is said."
     from unetdiff import digits, presets
     from unetdiff.engine.arguments import PathLike, Seed, check, check_argument, choose
     from unetdiff.engine.checkpoints import check_free
@@ -39,8 +38,7 @@ def check_request(digit, preset, seed, out, resume, own:dict): # entries of the 
     digits(digit)
     check_argument("seed", seed, Seed, 0)
     check_argument("out", out, PathLike, "digits")
-    if not resume: check_free(out, "out")
-    return replace(recipe, **own)
+    return replace(recipe, **own), check_free(out, "out", resume, ("samples.png", "loss.png"))
 
 # %% ../nbs/07_cli.ipynb #07-009
 def train_and_draw(digit, preset, seed, out, resume, keep=False, **own):
@@ -49,7 +47,7 @@ def train_and_draw(digit, preset, seed, out, resume, keep=False, **own):
     from unetdiff.engine.loop import say, shows_bars
     if keep: keep_compiled()
     start = time.time()
-    recipe = check_request(digit, preset, seed, out, resume, own)
+    recipe, folder = check_request(digit, preset, seed, out, resume, own)
     what = "all ten digits" if digit is None else f"the digit {digit}"
     say(f"Training on {what}: {recipe.steps} steps. "
         "Ctrl-C stops early and keeps what was learned.")
@@ -57,8 +55,8 @@ def train_and_draw(digit, preset, seed, out, resume, keep=False, **own):
                        callback=report_to(say, recipe.steps), **own)
     say(f"Trained {len(run.history['loss'])} steps in {time.time() - start:.0f} s. "
         f"Drawing samples ({run.evaluations()} network evaluations each).")
-    run.plot_sheet().savefig(Path(out)/"samples.png", dpi=100)
-    run.plot_loss().savefig(Path(out)/"loss.png", dpi=100)
+    run.plot_sheet().savefig(folder/"samples.png", dpi=100)
+    run.plot_loss().savefig(folder/"loss.png", dpi=100)
     say(f"In {out}: samples.png, loss.png, and the model, for unetdiff.load({out!r}). "
         f"{time.time() - start:.0f} s in all.")
 

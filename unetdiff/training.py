@@ -299,7 +299,7 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
          ) -> Run:
     "Train a diffusion model on pictures; all other arguments are entries of `Recipe`."
     start_devices()
-    if out is not None: out = as_path(out) if resume else check_free(out, "out")
+    if out is not None: out = check_free(out, "out", resume)
     base = model.recipe if isinstance(model, Run) else Recipe()
     recipe = replace(base, **kwargs)
     check(not isinstance(model, Run) or recipe.net == base.net, "net", repr(recipe.net), "no change where a run goes on")

@@ -28,16 +28,21 @@ from .arguments import NonNegative, Count, Switch, as_path, check, check_names, 
 from .devices import any_process, is_random_key, key_numbers, local_copy
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-007
-def check_free(path, name:str="path"): # argument that is at fault
+def check_free(path,
+               name:str="path",  # argument that is at fault
+               resume:bool=False, # may it hold a training that is gone on with?
+               files:tuple=()    # what else will be written there
+              ) -> Path:
     "The folder `path`, unless it holds something already that would be overwritten."
     check(is_path(path), name, repr(path), "a folder")
     path = as_path(path)
     check(not path.exists() or path.is_dir(), name, repr(str(path)), "a folder, not a file")
+    if resume and any((path/ours).exists() for ours in ("run.json", "checkpoints", ".lock")): return path
     takes = "a folder without one" + ", or resume=True to go on"*(name == "out")
     check(not (path/"run.json").exists(), name, f"{str(path)!r}, which already holds a run", takes)
     check(not (path/"checkpoints").exists(), name, f"{str(path)!r}, which holds an unfinished training", takes)
-    weights = sorted(file.name for file in path.glob("*.safetensors"))
-    check(not weights, name, f"{str(path)!r}, which holds {', '.join(weights)} of something else", "a folder of its own")
+    others = sorted(p.name for p in path.glob("*") if p.suffix == ".safetensors" or p.name in files)
+    check(not others, name, f"{str(path)!r}, which holds {', '.join(others)} of something else", "a folder of its own")
     return path
 
 def replace_file(path:Path, content:bytes):
