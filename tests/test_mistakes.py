@@ -53,10 +53,30 @@ def test_lists_are_as_good_as_tuples():
 
 
 def test_label_without_pictures():
-    run = train(x, np.repeat([0, 2], 20), model=dense(3), **few)
-    says(ValueError, "label: got [1], of which there were no pictures in training", lambda: run.sample(2, 1))
-    says(ValueError, "label: got [1], of which", lambda: run.sample(2, [0, 1]))
-    assert run.sample(2, 2).shape == (2, 8, 8, 1)
+    run = train(x, np.repeat([0, 2], 20), model=dense(2), **few)
+    says(ValueError, "label: got 1, but takes one of 0, 2, or 2 of them", lambda: run.sample(2, 1))
+    again = train(x, np.repeat(2, 40), model=run, **few)
+    assert again.names == [0, 2] and again.info["label_counts"] == [0, 40]
+    says(ValueError, "label: got [0], of which there were no pictures in training", lambda: again.sample(2, [0, 2]))
+    assert again.sample(2, 2).shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize("given, names", [([1, 2, 3], None), ([1999, 2024, 7], [7, 1999, 2024]), (["cat", "dog", "a cat"], ["a cat", "cat", "dog"]), (["10", "9", "1"], [1, 9, 10]),
+                                          (np.array(["b", "a", "c"], object), ["a", "b", "c"]), ([0, 1, 2], [0, 1, 2]), ([-1, 1, 0], [-1, 0, 1])])
+def test_labels_of_any_kind(given, names, tmp_path):
+    labels = np.resize(given, 40)
+    run = train(x, labels, model=dense(3), **few)
+    names = names or [*given]
+    assert run.names == names and ("names" in run.info) == (names != [0, 1, 2])
+    run.save(tmp_path)
+    run = load(tmp_path, model=dense(3))
+    assert run.names == names
+    assert [int(run.labels_for(1, name, 0)[0]) for name in names] == [0, 1, 2]
+    assert run.labels_for(len(run.held_out[1]), run.held_out[1], 0).max() < 3, "the labels held back are taken again"
+    assert [ax.get_title() for ax in run.plot_sheet(1).axes] == [*map(str, names)]
+    says(ValueError, "label: got 'bird', but takes one of " if names != [0, 1, 2] else "an integer from 0 to 2", lambda: run.sample(1, "bird"))
+    assert train(x, labels, model=run, **few).names == names
+    says(ValueError, "labels: got 5000, but takes", lambda: train(x, np.full(40, 5000), model=run, **few))
 
 
 @pytest.mark.parametrize("images", [(x > .5).astype(np.uint8), x/255, (x/255).astype(np.float64)])

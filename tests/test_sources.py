@@ -9,7 +9,7 @@ from unetdiff import pictures
 from unetdiff.data import split
 from unetdiff.engine.arguments import as_images
 from unetdiff.engine.devices import mesh_for
-from unetdiff.engine.sources import Pictures, collect, describe, epoch_batches, read_ahead, steps_at_a_time
+from unetdiff.engine.sources import Pictures, collect, epoch_batches, read_ahead, read_pixels, steps_at_a_time
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def test_folder(found, bytes_):
     threes, fives = bytes_
     assert repr(found) == "Pictures(6, 8, 8, 1)" and found.shape == (6, 8, 8, 1)
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1] and found.names == ["five", "three"]
+    assert found.given.tolist() == ["five"]*3 + ["three"]*3
     assert found[0].dtype == np.uint8
     np.testing.assert_array_equal(as_images(found)[3:], as_images(threes[:3]))
     np.testing.assert_array_equal(found[0], fives[0])
@@ -79,13 +80,40 @@ forms = {
     "dictionary with a Pillow image": lambda x, y: dict(image=Image.fromarray(x[..., 0]), label=y),
     "other keys, no channels": lambda x, y: {"y": y, "x": x[..., 0]},
     "floats": lambda x, y: (x/np.float32(255), np.int64(y)),
+    "numbers that are no labels": lambda x, y: dict(id=7, width=8, label=y, size=[8, 8], image=x),
+    "text before the picture": lambda x, y: dict(caption="a digit", file="none.txt", image=x, target=y),
+    "channels first": lambda x, y: (np.repeat(x, 3, -1).transpose(2, 0, 1), y),
 }
 
 @pytest.mark.parametrize("form", forms)
 def test_elements_of_many_forms(bytes_, form):
     p = pictures(Source(bytes_[0], forms[form]))
     assert p.labels.tolist() == [0, 1, 0, 1, 0]
-    np.testing.assert_allclose(as_images(p), as_images(bytes_[0]), atol=1e-6)
+    np.testing.assert_allclose(as_images(p), np.broadcast_to(as_images(bytes_[0]), p.shape), atol=1e-6)
+
+
+def test_identifiers_are_no_labels(bytes_):
+    assert pictures(Source(bytes_[0], lambda x, y: dict(id=y, width=8, image=x))).labels is None
+
+
+@pytest.fixture(scope="module")
+def files(folder): return sorted(folder.rglob("?.png"))
+
+
+@pytest.mark.parametrize("form", [str, lambda f: f, lambda f: (f, f.parent.name), lambda f: dict(caption="a digit", label=f.parent.name, path=str(f)), Image.open],
+                         ids=["names", "paths", "pairs", "dictionaries", "images"])
+def test_lists_go_straight_to_training(files, form):
+    elements = [form(f) for f in files if f.parent.name == "three" or f.stem != "1"] # without the larger one
+    images, labels, known = collect(elements, None, None)
+    assert images.shape == (5, 8, 8, 1) and images.dtype == np.float32
+    if labels is not None: assert labels.tolist() == [0, 0, 1, 1, 1] and known["names"] == ["five", "three"]
+
+
+def test_channels_first():
+    x = np.random.default_rng(0).random((4, 3, 8, 6), np.float32)
+    np.testing.assert_array_equal(as_images(x), x.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(as_images(x[:, :1]), x[:, :1].transpose(0, 2, 3, 1))
+    for shape in ((3, 8, 6), (4, 3, 8, 3), (4, 3, 3, 1)): assert as_images(np.zeros(shape)).shape[:3] == shape[:3], "these are channels last already"
 
 
 def test_labels_missing_or_given(bytes_):
@@ -113,6 +141,81 @@ def test_folders_that_are_refused(tmp_path):
     (tmp_path/"in").mkdir()
     Image.new("L", (4, 4)).save(tmp_path/"in"/"b.png")
     refuses(lambda: pictures(tmp_path), "beside its sub-folders")
+
+
+def tree(root, *names):
+    "A small picture under each name."
+    for name in names:
+        (root/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(root/name, "PNG")
+
+
+def test_class_folders_are_counted_as_numbers(tmp_path):
+    tree(tmp_path, *(f"{i}/a.png" for i in range(11)))
+    p = pictures(tmp_path)
+    assert p.names == [*range(11)] and [p.source[i].parent.name for i in np.argsort(p.labels)] == [*map(str, range(11))]
+
+
+def test_class_folders_that_are_links(tmp_path):
+    tree(tmp_path, "there/cats/a.png", "here/dogs/b.png")
+    (tmp_path/"here"/"cats").symlink_to(tmp_path/"there"/"cats")
+    (tmp_path/"here"/"dogs"/"again").symlink_to(tmp_path/"here") # a circle
+    p = pictures(tmp_path/"here")
+    assert p.given.tolist() == ["cats", "dogs"]
+
+
+def test_parts_of_a_data_set_are_no_classes(tmp_path):
+    tree(tmp_path, "train/cat/a.png", "train/dog/a.png", "test/cat/a.png")
+    refuses(lambda: pictures(tmp_path), "whose sub-folders (test, train) are parts of a data set, not classes")
+    assert pictures(tmp_path/"train").names == ["cat", "dog"]
+
+
+def test_files_of_other_kinds_are_left_alone(tmp_path):
+    tree(tmp_path, "a.png", ".hidden.png", ".cache/b.png")
+    for name in ("Thumbs.db", "notes.txt", "labels.csv", "film.pdf"): (tmp_path/name).write_bytes(b"no picture")
+    assert len(pictures(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("mode, ending", [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("P", "gif"), ("RGBA", "webp"), ("1", "png")])
+def test_what_is_transparent_shows_the_background(tmp_path, mode, ending):
+    "A black square whose right half is transparent."
+    file = tmp_path/f"a.{ending}"
+    if mode in ("RGBA", "LA"):
+        picture = Image.new(mode, (8, 4), (0, 0, 0, 255) if mode == "RGBA" else (0, 255))
+        picture.paste((0, 0, 0, 0) if mode == "RGBA" else (0, 0), (4, 0, 8, 4))
+        picture.save(file, lossless=True) if ending == "webp" else picture.save(file)
+    else:
+        picture = Image.new(mode, (8, 4), 0)
+        picture.paste(1, (4, 0, 8, 4))
+        if mode == "P": picture.putpalette([0, 0, 0, 9, 9, 9])
+        picture.save(file, transparency=1)
+    for background, want in (("white", 255), ("#ff0000", (255, 0, 0))):
+        pixels = read_pixels(file, channels=3, background=background)
+        assert (pixels[:, :4] == 0).all(), "what is opaque stays"
+        assert (pixels[:, 4:] == want).all(), f"{pixels[0, -1]} on {background}"
+
+
+def test_no_fringe_where_the_transparent_is_scaled(tmp_path):
+    "White, and transparent with black behind it, of which scaling must not mix anything in."
+    picture = Image.new("RGBA", (8, 8), (255, 255, 255, 255))
+    picture.paste((0, 0, 0, 0), (3, 3, 8, 8))
+    picture.save(tmp_path/"a.png")
+    assert pictures(tmp_path, size=3)[0].min() == 255
+
+
+def test_background_that_is_no_colour(folder): refuses(lambda: pictures(folder, background="whitish"), "background: got 'whitish'")
+
+
+def test_animations_show_their_first_picture(tmp_path):
+    first, *others = [Image.new("L", (4, 4), v) for v in (10, 90, 200)]
+    first.save(tmp_path/"a.gif", save_all=True, append_images=others)
+    assert np.unique(pictures(tmp_path)[0]) == [10]
+
+
+def test_pictures_that_are_too_large(tmp_path, monkeypatch):
+    tree(tmp_path, "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    refuses(lambda: pictures(tmp_path), "a.png', which cannot be read (Image size (16 pixels) exceeds limit")
 
 
 def test_modes_of_files(tmp_path):
@@ -163,10 +266,10 @@ def test_elements_that_are_refused(bytes_):
 def test_collect_reads_or_streams(found):
     images, labels, known = collect(found, None, None)
     assert isinstance(images, np.ndarray) and images.dtype == np.float32 and labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert known == {"names": ["five", "three"]}
+    assert known == dict(classes=2, label_counts=[3, 3], names=["five", "three"])
     streamed, _, known = collect(found, None, True)
     assert streamed is found and known["streamed"]
-    assert describe(streamed, found.labels)["label_counts"] == [3, 3]
+    assert known["label_counts"] == [3, 3]
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ class BarsOnly(Dense):
 
 refusals = {
     "one picture": ("images: got shape (8, 8)", (ok[0],), {}), "nan": ("NaN", (ok*np.nan,), {}), "range": ("images: got float pixels", (ok + 3.,), {}),
-    "label count": ("labels: got shape (3,)", (ok, [0, 1, 2]), {}), "negative label": ("labels: got the value -1", (ok, np.full(20, -1)), {}), "label type": ("labels: got dtype", (ok, np.full(20, .5)), {}),
+    "label count": ("labels: got shape (3,)", (ok, [0, 1, 2]), {}), "label kind": ("labels: got dtype object", (ok, [None, 1]*10), {}), "label type": ("labels: got dtype", (ok, np.full(20, .5)), {}),
     "no steps": ("steps: got 0", (ok,), dict(steps=0)), "negative steps": ("steps: got -3", (ok,), dict(steps=-3)), "batch": ("batch_size", (ok,), dict(batch_size=0)),
     "schedule": ("schedule: got 'x'", (ok,), dict(schedule="x")), "model": ("model: got a function", (ok,), dict(model=lambda x, t: x)),
     "output": ("model: got output of shape (2, 6, 10, 1) for pictures of shape (2, 8, 8, 1)", (ok,), dict(model=BarsOnly(60, 8, nnx.Rngs(0)))),

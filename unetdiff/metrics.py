@@ -20,8 +20,8 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 from .data import digits, split
 from .engine.arguments import Count, Seed, Switch
-from .engine.arguments import as_array, as_images, as_labels, check, checked, whole
-from .engine.sources import collect, fingerprint
+from .engine.arguments import as_array, as_images, as_labels, check, checked, label_positions, whole
+from .engine.sources import collect, fingerprint, label_names
 from .training import Run
 
 # %% ../nbs/06_metrics.ipynb #06-008
@@ -33,9 +33,11 @@ def flat(images, name:str="images"): # `[N, H, W, C]`; argument that is at fault
 class Reference:
     "Real pictures to compare samples with, and the features in which they are compared."
     def __init__(self, images, # as for `train`
-                 labels=None   # `[N]` integers from 0, or None
+                 labels=None,  # `[N]` whole numbers or words, or None
+                 names=None    # all labels that there are; None: those that occur
                 ):
-        self.images, self.labels, _ = collect(images, labels, False)
+        self.images, self.labels, known = collect(images, labels, False, names)
+        self.names = label_names(known) # of the labels, which are numbered from 0
         self.scores = {} # what real pictures score, by their number and the seed
 
     @cached_property
@@ -220,6 +222,7 @@ def score(self:Reference, fake, # samples
          ) -> dict: # as from `quality`
     "The quality of samples, against all of these pictures."
     train = self.images if train is None else train
+    if labels is not None and self.names: labels = label_positions(labels, self.names)
     return quality(fake, labels, self.images, train, itself, self)
 
 # %% ../nbs/06_metrics.ipynb #06-059
@@ -233,25 +236,25 @@ def real_scores(n:Count,     # how many real pictures; all, if there are fewer
     if reference is None: reference = digits_reference()
     if (n, seed) not in reference.scores:
         i = np.random.default_rng(seed).permutation(len(reference.images))[:n]
-        asked = None if reference.labels is None else reference.labels[i]
+        asked = None if reference.labels is None else np.array(reference.names)[reference.labels[i]]
         reference.scores[n, seed] = reference.score(reference.images[i], asked, itself=True)
     return reference.scores[n, seed]
 
 # %% ../nbs/06_metrics.ipynb #06-060
 @checked
-def proportional_labels(n:Count, reference:Reference|None=None): # int `[n]`; None: the digits
+def proportional_labels(n:Count, reference:Reference|None=None): # `[n]`; None: the digits
     "`n` labels, each as often as among the real pictures."
     if reference is None: reference = digits_reference()
     check(reference.labels is not None, "reference", "pictures without labels", "labelled ones")
     labels = np.sort(reference.labels)
-    return labels[np.arange(n)*len(labels)//n]
+    return np.array(reference.names)[labels[np.arange(n)*len(labels)//n]]
 
 # %% ../nbs/06_metrics.ipynb #06-061
 def _reference_for(run:Run, images, labels) -> Reference:
     "The pictures that a run was trained on, to compare with, or refused if they are others."
     known = images if isinstance(images, Reference) else None
     if images is None: known = digits_reference()
-    if known is None: known = Reference(images, labels)
+    if known is None: known = Reference(images, labels, run.names)
     data = fingerprint(known.images, run.info.get("streamed", False))
     digits_only = "all ten digits (or its own pictures, too: images=...)"
     these = digits_only if images is None else "these pictures"

@@ -18,8 +18,10 @@ from flax import nnx
 from .data import from_range, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
 from .engine.arguments import (Count, NonNegative, Number, Seed, Switch, as_array, as_images,
-                                       as_mask, check, checked, choose, number, rising)
+                                       as_mask, check, checked, choose, label_positions, number,
+                                       rising, said_labels)
 from .engine.devices import Programs, at_a_time, map_batches, random_key
+from .engine.sources import label_names
 from .training import Run
 
 # %% ../nbs/04_sampling.ipynb #04-009
@@ -269,13 +271,18 @@ def start_at(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
     return np.interp(t, [end, t[0]], [end, first])
 
 # %% ../nbs/04_sampling.ipynb #04-053
+@patch(as_prop=True)
+def names(self:Run) -> list|None:
+    "All labels that the network knows, as they were given; None if it takes none."
+    return label_names(self.info)
+
 @patch
 @checked
 def labels_for(self:Run,
                n:Count,  # number of pictures
-               label,    # None, an int or `[n]` ints
+               label,    # None, a label or `[n]` of them
                seed:Seed # of the labels where None is given
-              ): # int32 `[n]`, or None where the network takes none
+              ): # int32 `[n]` from 0, or None where the network takes none
     "`n` checked labels; drawn as often as in training if `label` is None."
     if self.classes is None:
         check(label is None, "label", repr(label), "None, for this network knows no labels")
@@ -283,14 +290,12 @@ def labels_for(self:Run,
     if label is None:
         share = np.cumsum(self.info["label_counts"])/sum(self.info["label_counts"])
         return np.searchsorted(share, np.random.default_rng(seed).random(n)).astype(np.int32)
-    y = as_array(label, "label", finite=False)
-    known = y.dtype.kind in "iu" and (y >= 0).all() and (y < self.classes).all()
-    takes = f"an integer from 0 to {self.classes - 1}, or {n} of them"
-    check(known and y.shape in ((), (n,)), "label", repr(label), takes)
+    y = label_positions(label, self.names, "label", f", or {n} of them")
+    check(y.shape in ((), (n,)), "label", repr(label), f"{said_labels(self.names)}, or {n} of them")
     unseen = np.flatnonzero(np.array(self.info["label_counts"]) == 0)
-    got = f"{np.intersect1d(y, unseen)}, of which there were no pictures in training"
+    got = f"{np.array(self.names)[np.intersect1d(y, unseen)]}, of which there were no pictures in training"
     check(not np.isin(y, unseen).any(), "label", got, "one of which there were")
-    return np.broadcast_to(y.astype(np.int32), (n,))
+    return np.broadcast_to(y, (n,))
 
 # %% ../nbs/04_sampling.ipynb #04-055
 @patch(as_prop=True)
@@ -321,7 +326,7 @@ def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None
 @checked
 def sample(self:Run,
            n:Count,                  # how many pictures
-           label:int|list|None=None, # an integer or n of them; None: as often as in training
+           label:int|str|list|None=None, # one of `run.names`, or n of them; None: as often as in training
            *,
            seed:Seed=0,              # noise, and labels where None is given
            z=None,                   # `[n, H, W, C]` standard normal, to start from; None: drawn
@@ -360,7 +365,7 @@ def evaluations(self:Run,
 @checked
 def reconstruct(self:Run,
                 images,                   # `[n, H, W, C]` in [0, 1]
-                label:int|list|None=None, # their labels, as in sample
+                label:int|str|list|None=None, # their labels, as in sample
                 *,
                 known=None,               # bool `[H, W]`, `[n, H, W]` or `[n, H, W, C]`: pixels that stay
                 seed:Seed=0,              # noise

@@ -25,7 +25,7 @@ from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fract
 from .engine.checkpoints import Progress, check_free, check_known, check_same, differences, from_plain, is_custom, named_arrays, network_arrays, read_folder, to_plain, with_arrays, with_own, write_folder
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.loop import check_finite, wait_for, watch
-from .engine.sources import collect, data_feed, describe
+from .engine.sources import as_given, collect, data_feed, describe, label_names
 from .unet import UNet, check_net, check_network, halving_remark, init
 
 # %% ../nbs/03_training.ipynb #03-007
@@ -168,7 +168,7 @@ class Run:
     recipe: Recipe    # how it was trained
     history: dict     # arrays: `step`, `loss`, `loss_ema` of each step; `test_step`, `test_loss` of the held-out pictures
     held_out: tuple   # up to 64 pictures that were held back, in [0, 1], and their labels or None
-    info: dict        # `shape` of a picture, `classes` and `label_counts` or None, `seed`, `data` (a checksum), `own_net` (the network is the user's own)
+    info: dict        # `shape` of a picture, `classes` and `label_counts` or None, perhaps `names`, `seed`, `data` (a checksum), `own_net` (the network is the user's own)
     snapshots: dict = field(default_factory=dict) # "step/exponent/name": an array of that running average then; only where there are several exponents
     final: bool = True # False in the hands of a callback while training goes on
 
@@ -285,7 +285,7 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
 @delegates(Recipe)
 @checked
 def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]; or what `pictures` takes, a folder for example
-          labels=None,          # `[N]` integers from 0, or None
+          labels=None,          # `[N]` whole numbers or words, or None
           *, model=None,        # your own network, or a Run to go on from; None: the recipe's U-Net
           seed:Seed=0,          # starting weights, batches and noise
           out:PathLike=None,    # folder for the run; nothing is written if None
@@ -304,9 +304,9 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     recipe = replace(base, **kwargs)
     check(not isinstance(model, Run) or recipe.net == base.net, "net", repr(recipe.net), "no change where a run goes on")
     check(model is None or recipe.dtype == base.dtype, "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
-    images, labels, known = collect(images, labels, stream)
+    images, labels, known = collect(images, labels, stream, label_names(model.info) if isinstance(model, Run) else None)
     own_net = model.info["own_net"] if isinstance(model, Run) else model is not None
-    info = describe(images, labels) | dict(seed=seed, own_net=own_net) | known
+    info = describe(images) | known | dict(seed=seed, own_net=own_net)
     net = network_for(model, recipe, info)
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     data, held_out = hold_back(images, labels, recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
@@ -314,7 +314,7 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
         for report, average in fit(net, recipe, data, info["classes"], seed, fsdp, watched.restore):
             final = bool(watched.signals) or len(report.losses) == recipe.steps
-            run = Run(average, recipe, make_history(report.losses, report.test), held_out, info, report.snapshots, final)
+            run = Run(average, recipe, make_history(report.losses, report.test), as_given(held_out, info), info, report.snapshots, final)
             watched.report(report, run)
             if watched.should_stop(): break
         watched.keep()

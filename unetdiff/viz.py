@@ -23,7 +23,7 @@ from .sampling import samplers # gives runs `plan`, `sample` and `reconstruct`, 
 from .data import from_range, show_images, to_range
 from .diffusion import add_noise
 from .engine.arguments import Count, PathLike, Positive, Seed, as_array, as_images, at_least
-from .engine.arguments import as_path, check, checked, on_host
+from .engine.arguments import as_path, as_words, check, checked, on_host
 from .engine.checkpoints import replace_file
 from .engine.devices import draw, random_key
 from .training import Run
@@ -54,8 +54,10 @@ def plot_sheet(self:Run,
               ): # matplotlib figure, the grid
     "New samples, a column for each label; further arguments as in `run.sample`."
     cols = self.classes or rows
-    label = None if self.classes is None else np.tile(np.arange(cols), rows)
-    return show_images(self.sample(rows*cols, label, **kwargs), cols=cols, size=.6)
+    label = None if self.classes is None else np.tile(self.names, rows)
+    fig = show_images(self.sample(rows*cols, label, **kwargs), cols=cols, size=.6)
+    for ax, name in zip(fig.axes, self.names or []): ax.set_title(name, fontsize=7)
+    return fig
 
 # %% ../nbs/05_viz.ipynb #05-017
 def name_rows(fig, cols:int, names:list):
@@ -112,7 +114,7 @@ def forward_path(self:Run,
 @checked
 def reverse_path(self:Run,
                  image,               # `[H, W, C]` in [0, 1]
-                 label:int|None=None, # its label
+                 label:int|str|None=None, # its label
                  frames:Count=9,      # pictures on the way, at most
                  **kwargs             # as in run.reconstruct
                 ) -> tuple: # times `[frames]`, pictures `[frames, H, W, C]` in [0, 1]
@@ -130,7 +132,7 @@ def reverse_path(self:Run,
 @checked
 def plot_forward_and_reverse(self:Run,
                              image=None,          # `[H, W, C]` in [0, 1]; None: one held back
-                             label:int|None=None, # its label
+                             label:int|str|None=None, # its label
                              frames:Count=9,      # pictures in a row, at most
                              seed:int=0,          # of the noise, on both roads
                              **kwargs             # as in run.reconstruct
@@ -237,7 +239,8 @@ def scrub(self:Run,
     check(fits, "samplers", repr(samplers), "a list of names")
     if self.classes is None: labels, names = None, ["any"]
     else:
-        labels = as_array(range(self.classes) if labels is None else labels, "labels", 1)
+        labels = as_words(self.names if labels is None else labels, "labels")
+        check(labels.ndim == 1 and labels.size, "labels", f"shape {labels.shape}", "a list of labels")
         names = labels.tolist()
     def walk(sampler): # [frames, n, H, W, C]
         return on_host(self.sample(len(names), labels, sampler=sampler, path=True, steps=steps,
@@ -266,9 +269,9 @@ def img_tag(content:bytes, alt:str, kind:str="png") -> str: # HTML
     "A picture on a page."
     return f'<img alt="{alt}" src="{data_uri(content, kind)}" style="max-width: 100%">'
 
-def labels_in_turn(run:Run, n:int): # int `[n]`, or None where the network takes no labels
-    "Labels 0, 1, 2, ... and again from 0."
-    return None if run.classes is None else np.arange(n) % run.classes
+def labels_in_turn(run:Run, n:int): # `[n]`, or None where the network takes no labels
+    "All labels of a run in turn, and again from the first."
+    return None if run.classes is None else np.resize(run.names, n)
 
 # %% ../nbs/05_viz.ipynb #05-042
 @patch
@@ -362,7 +365,7 @@ def explore_controls(run:Run) -> dict: # name -> widget
                                             continuous_update=False),
                     seed=w.IntSlider(0, 0, 99))
     if run.classes is not None:
-        controls["label"] = w.Dropdown(options=["any", *range(run.classes)])
+        controls["label"] = w.Dropdown(options=["any", *run.names])
         controls["guidance"] = w.FloatSlider(r.guidance, min=0, max=6, step=.1)
     for name, control in controls.items(): control.description = name
     return controls

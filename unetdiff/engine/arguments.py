@@ -6,8 +6,8 @@
 __all__ = ['Count', 'Seed', 'even_from_4', 'Number', 'Positive', 'NonNegative', 'Share', 'Fraction', 'Dropout', 'Switch',
            'PathLike', 'RandomKey', 'Settings', 'Function', 'NameOr', 'Dtype', 'Range', 'BatchSize', 'Averaging',
            'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'as_path', 'is_key', 'rule_of',
-           'check_argument', 'check_names', 'checked', 'choose', 'on_host', 'as_array', 'as_images', 'as_labels',
-           'as_mask']
+           'check_argument', 'check_names', 'checked', 'choose', 'on_host', 'as_array', 'channels_last', 'as_images',
+           'as_labels', 'said_labels', 'as_words', 'as_numbers', 'label_positions', 'number_labels', 'as_mask']
 
 # %% ../../nbs/engine/arguments.ipynb #ar-004
 from collections.abc import Callable
@@ -186,7 +186,12 @@ def as_array(v, # numbers in any form
     return x
 
 # %% ../../nbs/engine/arguments.ipynb #ar-040
-def as_images(images,           # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]
+def channels_last(x): # `[..., H, W, C]` or `[..., C, H, W]`
+    "Pictures of one or three channels that come first, as in PyTorch, with their channels last; others as they are."
+    is_first = x.shape[-3] in (1, 3) and x.shape[-1] > 4
+    return np.moveaxis(x, -3, -1) if is_first else x
+
+def as_images(images,           # `[N, H, W]`, `[N, H, W, C]` or `[N, C, H, W]`: uint8, or float in [0, 1]
               name:str="images" # argument that is at fault if they are none
              ) -> np.ndarray: # float32 `[N, H, W, C]` in [0, 1]
     "Check pictures and bring them into the one form that is used everywhere."
@@ -200,7 +205,7 @@ def as_images(images,           # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     low, high = x.min(), x.max()
     got = f"float pixels from {low:g} to {high:g}"
     check(0 <= low and high <= 1, name, got, "float pixels in [0, 1]")
-    return x if x.ndim == 4 else x[..., None]
+    return channels_last(x) if x.ndim == 4 else x[..., None]
 
 # %% ../../nbs/engine/arguments.ipynb #ar-043
 @checked
@@ -214,6 +219,50 @@ def as_labels(labels, # `[N]` integers from 0
     check(y.min() >= 0, "labels", f"the value {y.min()}", "integers from 0")
     check(y.max() < 10**6, "labels", f"the value {y.max()}", "integers below a million")
     return y.astype(np.int32)
+
+# %% ../../nbs/engine/arguments.ipynb #ar-044b
+def said_labels(names:list) -> str: # all that there are, whole numbers or words
+    "The labels that are taken, in words."
+    if names == [*range(len(names))]: return f"an integer from 0 to {len(names) - 1}"
+    return f"one of {', '.join(map(repr, names[:10]))}{', ...'*(len(names) > 10)}"
+
+def as_words(labels, name:str) -> np.ndarray: # argument that is at fault
+    "An array of whole numbers or of words, also where they are kept as objects; other things as they are."
+    try: return np.asarray(on_host(labels).tolist())
+    except ValueError: check(False, name, repr(labels), "whole numbers or words") # a ragged list
+
+def as_numbers(words:np.ndarray) -> np.ndarray:
+    "Words that are all whole numbers, as numbers, of which 2 comes before 10; others as they are."
+    are_numbers = words.dtype.kind == "U" and all(v.isdecimal() and v == str(int(v)) for v in words.ravel().tolist())
+    return words.astype(int) if are_numbers else words
+
+# %% ../../nbs/engine/arguments.ipynb #ar-044d
+def label_positions(labels,     # of any shape, whole numbers or words
+                    names:list, # all that there are
+                    name:str="labels", # argument that is at fault
+                    takes:str="" # what else is taken
+                   ) -> np.ndarray: # int32, shaped like the labels
+    "Where labels stand among all that there are."
+    y = as_words(labels, name)
+    if not isinstance(names[0], str): y = as_numbers(y)
+    by_position = y.dtype.kind in "iu" and isinstance(names[0], str)
+    where = {known: i for i, known in enumerate(range(len(names)) if by_position else names)}
+    flat = y.ravel().tolist()
+    unknown = [v for v in flat if v not in where] if y.dtype.kind in "iuU" else [labels]
+    check(not unknown, name, repr((unknown or [0])[0]), said_labels(names) + takes)
+    return np.array([where[v] for v in flat], np.int32).reshape(y.shape)
+
+# %% ../../nbs/engine/arguments.ipynb #ar-044e
+def number_labels(labels, # `[N]` whole numbers or words
+                  n:int,  # number of pictures they belong to
+                  names:list=None # all that there are; None: those that occur
+                 ) -> tuple: # int32 `[N]` from 0, all that there are
+    "Labels of any kind, counted from 0, and what the numbers stand for."
+    y = as_words(labels, "labels")
+    check(y.shape == (n,), "labels", f"shape {y.shape}", f"one label a picture, shape ({n},)")
+    check(y.dtype.kind in "iuU", "labels", f"dtype {y.dtype}", "whole numbers or words")
+    if names is None: names = np.unique(as_numbers(y)).tolist()
+    return label_positions(y, names), names
 
 # %% ../../nbs/engine/arguments.ipynb #ar-046
 def as_mask(known, # bool `[H, W]`, `[N, H, W]` or `[N, H, W, C]`
