@@ -242,6 +242,31 @@ def test_damaged_files_are_refused_in_one_sentence_with_their_name(tmp_path, end
         assert "\n" not in str(error.value)
 
 
+def some_damaged(folder, n=6, damaged=(0, 3)):
+    "Pictures in a folder, of which some break off; and one that is none."
+    for i in range(n): Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(folder/f"{i}.png")
+    for i in damaged: (folder/f"{i}.png").write_bytes((folder/f"{i}.png").read_bytes()[:900])
+
+
+def test_damaged_pictures_are_left_out_on_request_and_counted(tmp_path):
+    some_damaged(tmp_path)
+    refuses(lambda: pictures(tmp_path), "0.png', which cannot be read")
+    with pytest.warns(UserWarning, match=r"images: 2 of 6 pictures are left out: .*0\.png.*3\.png"): found = pictures(tmp_path, skip_damaged=True, labels=[0, 1, 0, 1, 1, 0])
+    assert found.shape == (4, 40, 40, 3) and found.labels.tolist() == [1, 0, 1, 0]
+    assert as_images(found).shape == (4, 40, 40, 3)
+
+
+def test_only_damaged_pictures_are_refused(tmp_path):
+    some_damaged(tmp_path, 2, (0, 1))
+    refuses(lambda: pictures(tmp_path, skip_damaged=True), "2 pictures of which none can be read")
+
+
+def test_files_that_are_no_pictures_are_found_before_a_stream_starts(tmp_path):
+    some_damaged(tmp_path, 30, ())
+    (tmp_path/"29.png").write_bytes(b"no picture")
+    refuses(lambda: collect(tmp_path, None, True), "29.png', which cannot be read")
+
+
 @pytest.mark.parametrize("bad", [0, "8", (8,), (8, 8, 1), 1.5], ids=repr)
 def test_sizes_that_are_refused(folder, bad):
     refuses(lambda: pictures(folder, size=bad), f"size: got {bad!r}")

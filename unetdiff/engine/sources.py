@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['label_columns', 'parts_of_sets', 'Colour', 'Size', 'Channels', 'endings', 'has_pixels', 'is_file',
-           'picture_and_label', 'open_picture', 'array_pixels', 'to_image', 'opaque', 'image_pixels', 'read_pixels',
-           'Pictures', 'files_below', 'find_files', 'find_labels', 'open_source', 'pictures', 'lit', 'about_labels',
-           'label_names', 'as_given', 'is_array', 'is_streamed', 'collect', 'fingerprint', 'describe', 'epoch_batches',
-           'read_ahead', 'steps_at_a_time', 'data_feed']
+           'picture_and_label', 'opened', 'open_picture', 'array_pixels', 'to_image', 'opaque', 'image_pixels',
+           'read_pixels', 'Pictures', 'files_below', 'find_files', 'find_labels', 'open_source', 'readable_rows',
+           'pictures', 'lit', 'about_labels', 'label_names', 'as_given', 'is_array', 'is_streamed', 'collect',
+           'fingerprint', 'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
 
 # %% ../../nbs/engine/sources.ipynb #so-004
 import importlib.util, warnings
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
@@ -21,7 +22,7 @@ import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image, ImageColor, ImageOps
 from tqdm.auto import tqdm
-from .arguments import Rule, as_images, as_path, channels_last, check, checked, number_labels, on_host, whole
+from .arguments import Rule, Switch, as_images, as_path, channels_last, check, checked, number_labels, on_host, whole
 from .checkpoints import checksum
 from .devices import place
 
@@ -49,14 +50,19 @@ def picture_and_label(element) -> tuple: # picture, label or None
     return next(found, None), next(labels, None)
 
 # %% ../../nbs/engine/sources.ipynb #so-010
+@contextmanager
+def opened(file):
+    "A picture file, of which only the beginning has been read; what goes wrong is said with its name."
+    try:
+        with Image.open(file) as image: yield image
+    except Exception as error: # of a damaged file: of any kind
+        why = " ".join(f"{error}".split()) or type(error).__name__
+        check(False, "images", f"{str(file)!r}, which cannot be read ({why})", "pictures that Pillow can read")
+
 def open_picture(picture):
     "A file as a Pillow image, read and turned upright; anything else as it is."
     if not isinstance(picture, (str, Path)): return picture
-    try:
-        with Image.open(picture) as image: upright = ImageOps.exif_transpose(image)
-    except Exception as error: # of a damaged file: of any kind
-        why = " ".join(f"{error}".split()) or type(error).__name__
-        check(False, "images", f"{str(picture)!r}, which cannot be read ({why})", "pictures that Pillow can read")
+    with opened(picture) as image: upright = ImageOps.exif_transpose(image)
     upright.filename = str(picture)
     return upright
 
@@ -130,6 +136,12 @@ class Pictures:
               f"pictures of one shape, {first} as the first, or `size` and `channels` for all")
         return x
 
+    def look(self, i:int):
+        "Refuse picture `i` where the beginning of its file tells that it cannot be read."
+        picture, _ = picture_and_label(self.source[int(self.rows[i])])
+        if isinstance(picture, (str, Path)):
+            with opened(picture): pass
+
     @property
     def given(self): # `[N]`, or None
         "The labels as their source has them."
@@ -192,6 +204,19 @@ def open_source(source, want_labels:bool) -> tuple: # the source, labels or None
           "an array, a folder, or a source with a length and `[i]`")
     return source, *(find_labels(source) if want_labels else (None, None))
 
+# %% ../../nbs/engine/sources.ipynb #so-018a
+def readable_rows(read, n:int) -> np.ndarray: # (number of an element) -> its pixels; how many there are
+    "Which elements can be read; a warning names the others."
+    def fault(i):
+        try: read(i)
+        except ValueError as error: return str(error)
+    bar = tqdm(range(n), desc="reading pictures", delay=5, leave=False)
+    faults = {i: why for i in bar if (why := fault(i))}
+    some = "; ".join([*faults.values()][:3])
+    check(len(faults) < n, "images", f"{n} pictures of which none can be read ({some})", "pictures that Pillow can read")
+    if faults: warnings.warn(f"images: {len(faults)} of {n} pictures are left out: {some}{'; ...'*(len(faults) > 3)}")
+    return np.setdiff1d(np.arange(n), [*faults])
+
 # %% ../../nbs/engine/sources.ipynb #so-018
 _is_size = lambda v: whole(v) or (isinstance(v, Sequence) and len(v) == 2 and all(map(whole, v)))
 _is_channels = lambda v: whole(v) and v in (1, 3)
@@ -209,17 +234,20 @@ def pictures(source, # a folder, a Hugging Face data set, or anything with a len
              labels=None, # `[N]` whole numbers or words, in the place of the source's own
              size:Size=None, # height and width that all are brought to, or one number for both
              channels:Channels=None, # 1: grey, 3: colour; None: as the first picture
-             background:Colour="white" # behind what is transparent
+             background:Colour="white", # behind what is transparent
+             skip_damaged:Switch=False # read each now, and leave out what cannot be read?
             ) -> Pictures:
     "Pictures of a folder or of any data source, read when they are needed."
     source, found, names = open_source(source, labels is None)
     if whole(size): size = size, size
     elif size is not None: size = tuple(size)
-    first = read_pixels(picture_and_label(source[0])[0], size, channels, background)
+    read = lambda i: read_pixels(picture_and_label(source[i])[0], size, channels, background)
+    rows = readable_rows(read, len(source)) if skip_damaged else np.arange(len(source))
     if labels is None: labels = found
     if labels is not None: labels, names = number_labels(labels, len(source), names)
-    shape = len(source), *first.shape
-    return Pictures(source, np.arange(len(source)), labels, names, shape, bool(size or channels), background)
+    shape = len(source), *read(int(rows[0])).shape
+    every = Pictures(source, np.arange(len(source)), labels, names, shape, bool(size or channels), background)
+    return every[rows]
 
 # %% ../../nbs/engine/sources.ipynb #so-025
 def lit(images): # `[N, H, W, C]` in [0, 1]
@@ -252,11 +280,12 @@ def is_array(images) -> bool:
     return hasattr(images, "__array__") or isinstance(images, list) and not isinstance(first, (str, Path, dict, tuple, Image.Image))
 
 def is_streamed(images:Pictures, stream:bool|None) -> bool:
-    "Are they read while training goes on?"
+    "Are they read while training goes on? Then each is looked at now, lest a file that is none be found at night."
     if stream is False or (stream is None and np.prod(images.shape) <= 2**30): return False
     has_grain = importlib.util.find_spec("grain")
     check(has_grain, "stream", "pictures to be streamed, without Grain",
           "`pip install unetdiff[stream]` first")
+    for i in tqdm(range(len(images)), desc="looking at pictures", delay=5, leave=False): images.look(i)
     return True
 
 def collect(images, # an array, or what `pictures` takes
