@@ -1,17 +1,22 @@
 """The command: what it trains, leaves, goes on with and refuses, and what it says where nobody listens."""
 import os
+import re
 import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
 import pytest
 from networks import dense_for
+from PIL import Image
 
 import unetdiff
-from unetdiff.cli import main
+from unetdiff import cli
+from unetdiff.cli import main, sample, score
+from unetdiff.viz import image_grid
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,6 +34,14 @@ def trained(tmp_path_factory, small):
     "A folder in which the command has trained twenty steps."
     out = tmp_path_factory.mktemp("command")/"ones"
     main(digit=1, steps=20, out=str(out), uncached=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory, small):
+    "The same of all ten digits."
+    out = str(tmp_path_factory.mktemp("command")/"ten")
+    main(steps=20, out=out, uncached=True)
     return out
 
 
@@ -65,6 +78,41 @@ def test_another_configuration_is_refused_and_the_run_stays(trained):
     with pytest.raises(SystemExit, match=r"which holds another run \(seed is 0 there and 1 here\)"):
         main(digit=1, steps=20, seed=1, out=str(trained), resume=True, uncached=True)
     assert np.array_equal(unetdiff.load(trained).history["loss"], before)
+
+
+def test_more_samples_of_a_run(tmp_path, ten, capsys):
+    sample(ten, label="3", n=4, cols=2, steps=2, out=str(tmp_path/"threes.png"))
+    want = image_grid(unetdiff.load(ten).sample(4, 3, steps=2), 2)
+    assert np.array_equal(np.asarray(Image.open(tmp_path/"threes.png")), np.asarray(want))
+    assert "4 pictures" in capsys.readouterr().out
+
+
+def test_scores_of_a_run(ten, capsys):
+    score(ten, n=64)
+    assert capsys.readouterr().out.strip() == str(unetdiff.load(ten).evaluate(64)).strip()
+
+
+@pytest.mark.parametrize("options, words", [(dict(run="none"), "none', which holds no run"), (dict(label="cat"), "label: got 'cat'"), (dict(n=0), "n: got 0"), (dict(out="."), "out: got '.'"),
+                                            (dict(steps=0), "steps: got 0"), (dict(seed=-1), "seed: got -1"), (dict(cols=0), "cols: got 0")])
+def test_samples_that_cannot_be(tmp_path, monkeypatch, ten, options, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=re.escape(words)): sample(**dict(run=ten, n=2) | options)
+    assert not any(tmp_path.iterdir()), "a refused request has written something"
+
+
+def test_scores_with_other_pictures_are_refused(ten, tmp_path):
+    for i in range(8): Image.new("L", (8, 8), i).save(tmp_path/f"{i}.png")
+    with pytest.raises(SystemExit, match="unetdiff: run: got .*one that was trained on these pictures"): score(ten, str(tmp_path), n=8)
+
+
+@pytest.mark.parametrize("words, name, given", [("--steps 3", "main", dict(steps=3)), ("sample run --label 3 -n 5", "sample", dict(run="run", label="3", n=5)), ("score run --n 7", "score", dict(run="run", n=7))])
+def test_words_on_the_command_line(monkeypatch, words, name, given):
+    called = {}
+    f = wraps(getattr(cli, name))(lambda **all_of_it: called.update(all_of_it))
+    monkeypatch.setattr(cli, name, f)
+    monkeypatch.setattr(sys, "argv", ["unetdiff", *words.split()])
+    cli.command()
+    assert called.items() >= given.items()
 
 
 @pytest.mark.parametrize("options, words", [

@@ -598,6 +598,12 @@ def _(s, n, **_): assert s["n"] == n and all(np.isfinite(v) for v in s.values())
 @holds("cli.report_to", lambda steps, done: (lambda said: (lambda report: [report(i, dict(loss_ema=1., test_loss=2.), None) for i in done] and said)(cli.report_to(said.append, steps)))([]), 12, steps=(one(1, 100, 4000), None), done=(one([1, 2, 100]), None))
 def _(said, steps, done): assert len(said) == len({10*i//steps for i in done})
 
+@holds("cli.sample", lambda **a: cli.sample(str(Path(unetdiff.__file__).parent/"digits"), **a), 10, n=(one(1, 3), one(0, -1, 1.5)), label=(one(None, "3"), one("x", "12")), cols=(one(1, 8), one(0)), seed=seeds, steps=(one(None, 2), one(0, "x")), guidance=(one(None, 1.), one(nan)), out=(one("a.png"), one(".")))
+def _(got, **_): assert Path("a.png").is_file()
+
+@holds("cli.score", lambda **a: cli.score(str(Path(unetdiff.__file__).parent/"digits"), **a), 3, n=(one(20), one(0, 3, "x")), seed=seeds, pictures=(one(None), one(".", "none")))
+def _(got, **_): pass
+
 @holds("cli.main", lambda **a: cli.main(**a, uncached=True), 12, out=(one("a"), files.filter(bool)), digit=(one(None), wild), preset=(one("small"), wild), steps=(one(2), wild.filter(lambda v: v is not None)), seed=seeds, dtype=(one(None), wild))
 def _(_none, out, **_): assert {"samples.png", "loss.png", "run.json"} <= set(os.listdir(out))
 
