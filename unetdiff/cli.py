@@ -82,7 +82,7 @@ def main(digit:int=None,       # train on this digit alone, 0 to 9; all ten if l
          uncached:store_true=False, # do not keep compiled programs in the user's cache folder
          version:store_true=False # say which version this is, and stop
         ):
-    "Train a diffusion model on handwritten digits. Afterwards, `unetdiff sample` draws with it and `unetdiff score` scores it; each has a --help of its own."
+    "Train a diffusion model on handwritten digits. Afterwards, `unetdiff sample` draws with it and `unetdiff score` scores it; each has a `--help` of its own."
     if version: return print(f"unetdiff {__version__}")
     import matplotlib
     matplotlib.use("agg")
