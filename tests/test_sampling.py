@@ -108,7 +108,7 @@ def test_path_ends_at_the_sample(tiny_run):
 
 
 @pytest.mark.parametrize("bad, said", [(dict(n=0), "n: got 0"), (dict(n=2.5), "n: got 2.5"), (dict(n=2, label=10), "label: got 10"), (dict(n=2, label=[1, 2, 3]), r"label: got \[1, 2, 3\]"),
-                                       (dict(n=2, label=-1), "label: got -1"), (dict(n=2, label="3"), "label: got '3'"), (dict(n=2, steps=0), "steps: got 0"),
+                                       (dict(n=2, label=-1), "label: got -1"), (dict(n=2, label="three"), "label: got 'three'"), (dict(n=2, steps=0), "steps: got 0"),
                                        (dict(n=2, sampler="euclid"), "sampler: got 'euclid'"), (dict(n=2, spacing="odd"), "spacing: got 'odd'"), (dict(n=2, guidance=float("nan")), "guidance: got nan"),
                                        (dict(n=2, interval=3), "interval: got 3"), (dict(n=2, interval=(1, "2")), r"interval: got \(1, '2'\)"), (dict(n=2, thresholding="cut"), "thresholding: got 'cut'"),
                                        (dict(n=2, start=.01), "start: got 0.01"), (dict(n=2, z=np.zeros((3, 8, 8, 1))), r"z: got shape \(3, 8, 8, 1\)")])

@@ -11,7 +11,7 @@
   writes its run. It is resumed, and its weights, averages and losses in the end are those of a training that was left alone, to the last bit.
 - Errors: the callback, the source of streamed pictures, the compiled program, the memory or the disk fails at a random step. The error stays the user's own, with its traceback;
   what was learned by then is in the folder, or in `error.run` where there is none, and the training can be resumed to the very same end.
-- Pictures: files of every format that Pillow writes are cut short, emptied, have bits flipped, another format's ending or another format's first bytes. Each is read or
+- Pictures: files of every format that Pillow writes and reads are cut short, emptied, have bits flipped, another format's ending or another format's first bytes. Each is read or
   refused in one sentence with its name, also where it is streamed.
 
 Always the same moments and faults, but a kill falls where the clock lets it. Each kind says how long it will take on two cores, and what came of it.
@@ -394,11 +394,11 @@ def errors(folder, n, seed=0):
 
 @cache
 def formats():
-    "What Pillow writes: pairs of an ending and a file's bytes, of several kinds of pixels."
+    "What Pillow writes and reads: pairs of an ending and a file's bytes, of several kinds of pixels."
     picture, found = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20, 3), np.uint8)), []
     endings = {}
     for ending, name in sorted(Image.registered_extensions().items()):
-        if name in Image.SAVE: endings.setdefault(name, []).append(ending)
+        if name in Image.SAVE and name in Image.OPEN: endings.setdefault(name, []).append(ending)
     for name, several in endings.items():
         for i, mode in enumerate(("RGB", "L", "P", "1", "RGBA")):
             file = io.BytesIO()
