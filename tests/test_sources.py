@@ -243,7 +243,7 @@ def test_damaged_files_are_refused_in_one_sentence_with_their_name(tmp_path, end
 
 
 def some_damaged(folder, n=6, damaged=(0, 3)):
-    "Pictures in a folder, of which some break off; and one that is none."
+    "Pictures in a folder, of which some break off."
     for i in range(n): Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(folder/f"{i}.png")
     for i in damaged: (folder/f"{i}.png").write_bytes((folder/f"{i}.png").read_bytes()[:900])
 
@@ -265,6 +265,14 @@ def test_files_that_are_no_pictures_are_found_before_a_stream_starts(tmp_path):
     some_damaged(tmp_path, 30, ())
     (tmp_path/"29.png").write_bytes(b"no picture")
     refuses(lambda: collect(tmp_path, None, True), "29.png', which cannot be read")
+
+
+def test_a_source_is_not_read_through_before_a_stream_starts(bytes_):
+    read = []
+    found = pictures(Source(bytes_[0], lambda x, y: read.append(y) or x))
+    read.clear()
+    collect(found, None, True)
+    assert read == [], "a source may take long for each element"
 
 
 @pytest.mark.parametrize("bad", [0, "8", (8,), (8, 8, 1), 1.5], ids=repr)

@@ -132,7 +132,9 @@ def command():
     "Do what the command line asks for."
     others = dict(sample=sample, score=score)
     words = ["--n" if word == "-n" else word for word in sys.argv[1:]]
-    is_other = bool(words) and words[0] in others
-    f, prog = (others[words[0]], f"unetdiff {words[0]}") if is_other else (main, "unetdiff")
-    given = vars(anno_parser(f, prog=prog).parse_args(words[is_other:]))
+    f, prog = main, "unetdiff"
+    if words and words[0] in others:
+        prog += f" {words[0]}"
+        f = others[words.pop(0)]
+    given = vars(anno_parser(f, prog=prog).parse_args(words))
     f(**{name: given[name] for name in signature(f).parameters})

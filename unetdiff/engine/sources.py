@@ -136,11 +136,13 @@ class Pictures:
               f"pictures of one shape, {first} as the first, or `size` and `channels` for all")
         return x
 
-    def look(self, i:int):
-        "Refuse picture `i` where the beginning of its file tells that it cannot be read."
-        picture, _ = picture_and_label(self.source[int(self.rows[i])])
-        if isinstance(picture, (str, Path)):
-            with opened(picture): pass
+    def look_at_files(self):
+        "Refuse files whose beginning tells that they cannot be read; only of a list, for what another source reads may be long."
+        listed = self.rows if isinstance(self.source, list) else []
+        for i in tqdm(listed, desc="looking at pictures", delay=5, leave=False):
+            picture, _ = picture_and_label(self.source[i])
+            if isinstance(picture, (str, Path)):
+                with opened(picture): pass
 
     @property
     def given(self): # `[N]`, or None
@@ -280,12 +282,11 @@ def is_array(images) -> bool:
     return hasattr(images, "__array__") or isinstance(images, list) and not isinstance(first, (str, Path, dict, tuple, Image.Image))
 
 def is_streamed(images:Pictures, stream:bool|None) -> bool:
-    "Are they read while training goes on? Then each is looked at now, lest a file that is none be found at night."
+    "Are they read while training goes on?"
     if stream is False or (stream is None and np.prod(images.shape) <= 2**30): return False
     has_grain = importlib.util.find_spec("grain")
     check(has_grain, "stream", "pictures to be streamed, without Grain",
           "`pip install unetdiff[stream]` first")
-    for i in tqdm(range(len(images)), desc="looking at pictures", delay=5, leave=False): images.look(i)
     return True
 
 def collect(images, # an array, or what `pictures` takes
@@ -298,7 +299,8 @@ def collect(images, # an array, or what `pictures` takes
     is_lazy = isinstance(images, Pictures)
     if is_lazy and labels is None: labels, names = images.given, names or images.names
     streamed = is_lazy and is_streamed(images, stream)
-    if not streamed: images = lit(as_images(images))
+    if streamed: images.look_at_files() # now, lest one that is no picture be found at night
+    else: images = lit(as_images(images))
     if labels is not None: labels, names = number_labels(labels, len(images), names)
     known = about_labels(labels, names)
     return images, labels, known | {"streamed": True} if streamed else known
