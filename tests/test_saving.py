@@ -40,7 +40,7 @@ entries = dict(
     pixel_range=one((-1., 1.), [0, 1], (np.float32(-.1), np.int64(2))),
     gradient_penalty=one(0., 0, .02, np.float32(.02)),
     label_dropout=one(.1, 0, np.float64(.5)),
-    optimizer=one(*optimizers, optax.adam(1e-3), optax.chain(optax.clip(1.), optax.sgd(1e-2)), partial(adamw, peak=1e-3), Rate(), lambda steps: optax.sgd(1/steps)),
+    optimizer=one(*optimizers, optax.adam(1e-3), optax.chain(optax.clip(1.), optax.sgd(1e-2)), partial(adamw, lr=1e-3), Rate(), lambda steps: optax.sgd(1/steps)),
     steps=one(1, 2, np.int64(2), np.uint8(1)),
     batch_size=one(4, np.int32(2), None),
     grad_accum_steps=one(1, 2, np.int8(2)),

@@ -6,8 +6,8 @@
 __all__ = ['Times', 'Betas', 'Edge', 'schedules', 'predictions', 'weightings', 'time_samplers', 'Interval', 'xp', 'precise_as',
            'Schedule', 'from_betas', 'linear_betas', 'cosine_curve', 'sigmoid_curve', 'curve_betas',
            'rescale_zero_terminal_snr', 'edm_sigma', 'edm', 'log_linear', 'flow_matching', 'per_image', 'add_noise',
-           'convert', 'weight', 'lognormal_times', 'early_first_times', 'stratified_uniforms', 'Process', 'predict',
-           'denoise', 'draw_noise', 'loss']
+           'convert', 'weight', 'lognormal_times', 'early_first_times', 'stratified_uniforms', 'shifted', 'Process',
+           'noise_for', 'predict', 'denoise', 'draw_noise', 'loss']
 
 # %% ../nbs/02_diffusion.ipynb #02-004
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from typing import Annotated
 import jax, jax.numpy as jnp, numpy as np
 from flax import nnx
 from .engine.arguments import as_array, check, checked, choose, number, rising
-from .engine.arguments import Count, Fraction, Function, RandomKey, Rule, at_least
+from .engine.arguments import Count, Fraction, Function, Positive, RandomKey, Rule, at_least
 
 # %% ../nbs/02_diffusion.ipynb #02-008
 def _is_times(t) -> bool:
@@ -255,6 +255,14 @@ def stratified_uniforms(key:RandomKey, # random key
     "`n` uniform numbers, evenly apart, from a random first one."
     return (jax.random.uniform(key, dtype=jnp.float32) + jnp.arange(n, dtype=jnp.float32)/n) % 1
 
+# %% ../nbs/02_diffusion.ipynb #02-068e
+def shifted(schedule:Schedule, # gives the noise at each time
+            t,                 # times in [0, 1]
+            shift:float        # above 0; 1 changes nothing
+           ): # shaped as `t`
+    "The times at which there is `shift` times as much noise to signal."
+    return t if shift == 1 else schedule.time(schedule.log_snr(t) - 2*np.log(shift))
+
 # %% ../nbs/02_diffusion.ipynb #02-070
 def _is_interval(v) -> bool:
     "Are these two numbers from 0, the lower one first?"
@@ -273,6 +281,7 @@ class Process:
     weighting: str|Callable = "uniform"
     time_sampler: str|Callable = "lognormal"
     sigma_data: float = .75 # standard deviation of the pictures, as the network sees them
+    shift: Positive = 1.    # how many times as much noise is practised as the distribution of times says
 
     def __post_init__(self):
         tables = dict(schedule=schedules, prediction=predictions,
@@ -291,6 +300,18 @@ class Process:
         "alpha, sigma and the prediction's a and b at times `t`, shaped to multiply pictures `x`."
         alpha, sigma = (per_image(v, x) for v in self.schedule.curves(t))
         return alpha, sigma, self.prediction(alpha, sigma, self.sigma_data)
+
+# %% ../nbs/02_diffusion.ipynb #02-071b
+def noise_for(images,    # `[n, H, W, C]` in [0, 1]
+              **settings # those that are chosen already
+             ) -> dict:  # `sigma_data`, `shift`, `interval`, `spacing`
+    "The noise that suits pictures like these."
+    black, white = settings.get("pixel_range", (-1., 1.))
+    spread = round((white - black)*float(images.std()), 2)
+    times_larger = max(1., max(images.shape[1:3])/8)
+    shift = settings.get("shift", 1. if "time_sampler" in settings else times_larger)
+    spacing = "karras_coarse" if len(np.unique(images)) <= 32 else "karras"
+    return dict(sigma_data=max(.01, spread), shift=shift, interval=(0., .6*shift), spacing=spacing)
 
 # %% ../nbs/02_diffusion.ipynb #02-072
 def predict(process:Process, # the choices
@@ -318,7 +339,7 @@ def draw_noise(process:Process, # the distribution of times
     k1, k2 = jax.random.split(key)
     eps = jax.random.normal(k2, (x_0.size,), jnp.float32).reshape(x_0.shape) # in one row it compiles faster
     t = process.time_sampler(stratified_uniforms(k1, len(x_0)), progress, process.schedule)
-    return t.astype(jnp.float32), eps
+    return shifted(process.schedule, t, process.shift).astype(jnp.float32), eps
 
 # %% ../nbs/02_diffusion.ipynb #02-075
 def loss(process:Process, # the choices

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['hear_signals', 'is_interactive', 'end', 'end_if_interrupted', 'stop_signals', 'wait_for', 'say', 'shows_bars',
-           'count_from', 'show_progress', 'print_progress', 'progress_bar', 'ask', 'Pace', 'check_finite',
-           'check_processes', 'tell_what_is_kept', 'Watched', 'watch']
+           'count_from', 'show_progress', 'print_progress', 'progress_bar', 'ask', 'Pace', 'steps_in', 'make_history',
+           'in_words', 'check_finite', 'check_processes', 'tell_what_is_kept', 'Watched', 'watch']
 
 # %% ../../nbs/engine/loop.ipynb #lo-004
 import atexit, math, os, re, signal, socket, sys, threading, time
@@ -13,11 +13,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 import jax, numpy as np
 from tqdm.auto import tqdm
-from .checkpoints import Checkpoints, or_warn
+from .checkpoints import Checkpoints, or_warn, write_run
 from .devices import any_process
 
 # %% ../../nbs/engine/loop.ipynb #lo-007
@@ -181,6 +182,13 @@ class Pace:
         "A hook."
         self.reports.append((len(progress.losses), time.monotonic()))
 
+    def foretell(self, progress, run):
+        "A hook: say how long the whole takes, once that is known and if it is more than a minute."
+        if len(self.reports) != 2: return
+        (_, _), (step, at) = self.reports
+        minutes = (time.monotonic() - at)/(len(progress.losses) - step)*self.steps/60
+        if minutes > 1: say(f"{self.steps} steps take about {minutes:.0f} minutes on this machine")
+
     def end(self) -> str:
         "Where a training ends that is asked to stop now."
         steps, times = zip(*self.reports)
@@ -194,6 +202,35 @@ class Pace:
         "Say so, when a signal has come."
         again = "; Ctrl-C again ends it at once"*(number == signal.SIGINT)
         say(f"stopping {self.end()}{again}", "stderr")
+
+# %% ../../nbs/engine/loop.ipynb #lo-012b
+def steps_in(minutes:float, trial:Callable): # a function that starts a training with reports after 20, 40 and 45 steps
+    "How many steps fit into that time; the trial and its compiling count, and so does compiling once more."
+    begun = time.monotonic()
+    first, second, third = (time.monotonic() - begun for _ in trial())
+    step = max((second - first - (third - second))/15, (second - first)/40) # by the difference of 20 and 5; noise may make that too small
+    report = max(0, second - first - 20*step)
+    left = 60*minutes - third - first
+    return max(1, int(left/(step + report/100)))
+
+# %% ../../nbs/engine/loop.ipynb #lo-012f
+def make_history(loss:list, test:list) -> dict: # of each step; [step, held-out loss]
+    "The history of a run; `loss_ema` is the running average of the losses, from the first value on."
+    smooth = list(accumulate(loss, lambda mean, value: .99*mean + .01*value))
+    ends, test_loss = np.array(test).T
+    return {"step": np.arange(len(loss)), "loss": np.array(loss, np.float32), "loss_ema": np.array(smooth, np.float32), "test_step": ends.astype(int), "test_loss": test_loss.astype(np.float32)}
+
+# %% ../../nbs/engine/loop.ipynb #lo-012h
+def in_words(settings,    # have the entries named in `groups`
+             about:dict,  # word: what else is to be said first
+             groups:dict  # word: names of settings
+            ) -> list:    # of lines
+    "Settings in lines that can be read."
+    def plain(v):
+        if isinstance(v, dict): return ", ".join(f"{k} {plain(w)}" for k, w in v.items())
+        return getattr(v, "__name__", v if isinstance(v, (str, int, float, tuple, type(None))) else type(v).__name__)
+    said = {word: plain({k.replace("_", " "): getattr(settings, k) for k in names}) for word, names in groups.items()}
+    return [f"{word}: {'; '.join(v[word] for v in (about, said) if word in v)}" for word in about | said]
 
 # %% ../../nbs/engine/loop.ipynb #lo-012
 def check_finite(losses:list, # of all steps so far
@@ -234,7 +271,7 @@ class Watched:
         "The run as it was reported last is the final one; write it, if there is a folder. One process writes for all."
         if self.run is None: return
         self.run.final = True
-        if self.out is not None and jax.process_index() == 0: or_warn(lambda: self.run._write(self.out), self.out)
+        if self.out is not None and jax.process_index() == 0: or_warn(lambda: write_run(self.run, self.out), self.out)
 
     def should_stop(self) -> bool:
         "Has a signal come, in any process?"
@@ -252,21 +289,23 @@ def watch(steps:int,         # of the training
           checkpoints:dict={}, # arguments of `Checkpoints`
           callback:Callable=None, # (step, metrics, run) -> True to stop; anything else to go on
           progress:bool=True, # show a progress bar
-          remarks=()         # sentences to print beforehand
+          remarks=()         # lines to print as soon as it is clear that it can begin
          ): # -> Watched
     "Progress bar, callback, checkpoints and signals, for as long as a training lasts."
     pace = Pace(steps)
-    hooks, starts, newest, wanted = [], [pace.start], lambda state: None, [signal.SIGINT]
+    hooks, starts, said, newest, wanted = [], [pace.start], [], lambda state: None, [signal.SIGINT]
     def restore(state):
         found = newest(state)
+        for line in said: say(line)
         for start in starts: start(len(found.losses) if found else 0)
         return found
     with ExitStack() as stack:
         if out is not None: wanted.append(signal.SIGTERM)
         came = stack.enter_context(stop_signals(*wanted, tell=pace.tell))
         if progress and jax.process_index() == 0: # one process speaks for all
-            for remark in remarks: say(remark)
+            said = remarks
             bar, hooks = stack.enter_context(progress_bar(steps))
+            hooks.append(pace.foretell)
             starts.append(partial(count_from, bar))
         if out is not None:
             store = stack.enter_context(Checkpoints(out, about, **checkpoints))

@@ -6,7 +6,7 @@
 __all__ = ['label_columns', 'parts_of_sets', 'Colour', 'Size', 'Channels', 'endings', 'has_pixels', 'is_file',
            'picture_and_label', 'opened', 'open_picture', 'array_pixels', 'to_image', 'opaque', 'image_pixels',
            'read_pixels', 'Pictures', 'files_below', 'find_files', 'find_labels', 'open_source', 'readable_rows',
-           'pictures', 'lit', 'about_labels', 'label_names', 'as_given', 'is_array', 'is_streamed', 'collect',
+           'pictures', 'lit', 'about_labels', 'label_names', 'as_given', 'is_array', 'is_streamed', 'collect', 'a_few',
            'fingerprint', 'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
 
 # %% ../../nbs/engine/sources.ipynb #so-004
@@ -306,10 +306,13 @@ def collect(images, # an array, or what `pictures` takes
     return images, labels, known | {"streamed": True} if streamed else known
 
 # %% ../../nbs/engine/sources.ipynb #so-028
+def a_few(images, n:int) -> np.ndarray: # `[n, H, W, C]` in [0, 1], at most
+    "Some of the pictures, evenly apart."
+    return as_images(images[np.linspace(0, len(images) - 1, min(n, len(images))).astype(int)])
+
 def fingerprint(images, streamed:bool) -> int:
     "A checksum of pictures, as from `as_images`; of 64 of them, where they are streamed."
-    if not streamed: return checksum(images)
-    return checksum(as_images(images[np.linspace(0, len(images) - 1, 64).astype(int)]))
+    return checksum(a_few(images, 64) if streamed else images)
 
 def describe(images) -> dict: # plain data
     "What a run keeps of its pictures: their shape and a checksum."
