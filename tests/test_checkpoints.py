@@ -90,7 +90,7 @@ def test_other_optimizer_is_told_from_damage(interrupted, bars, two_days):
 
 
 def test_more_steps_other_reports_and_another_sampler_are_the_same_training(interrupted, bars, two_days):
-    with pytest.raises(ValueError, match="steps: got 300, but takes more than the 300"): train(bars, out=interrupted, resume=True, **(two_days | dict(steps=300)))
+    with pytest.raises(ValueError, match="steps: got 200, but takes at least the 300"): train(bars, out=interrupted, resume=True, **(two_days | dict(steps=200)))
     longer = train(bars, out=interrupted, resume=True, **(two_days | dict(steps=500, log_every=50, sampler="ddim")))
     assert len(longer.history["loss"]) == 500 and longer.recipe.sampler == "ddim"
     np.testing.assert_array_equal(longer.history["test_step"], [100, 200, 300, 350, 400, 450, 500])
@@ -162,7 +162,7 @@ def test_sharded_training_goes_on(tmp_path, bars):
     "Also with the state cut up among the devices."
     cut = dict(model=Dense(60, 16, nnx.Rngs(0)), steps=20, log_every=10, batch_size=8, fsdp=True, progress=False, checkpoints=dict(every=10))
     with pytest.raises(PowerCut): train(bars, out=tmp_path/"run", callback=power_cut(20), **cut)
-    assert [p.name for p in (tmp_path/"run"/"checkpoints").iterdir()] == ["10"]
+    assert sorted(p.name for p in (tmp_path/"run"/"checkpoints").iterdir()) == ["10", "20"]
     again = train(bars, out=tmp_path/"run", resume=True, **cut)
     np.testing.assert_array_equal(again.history["loss"], train(bars, **cut).history["loss"])
 

@@ -46,7 +46,7 @@ def ten(tmp_path_factory, small):
 
 
 def test_folder_holds_pictures_and_model(trained):
-    assert sorted(p.name for p in trained.glob("[!.]*")) == ["held_out.safetensors", "loss.png", "model.safetensors", "run.json", "samples.png"]
+    assert sorted(p.name for p in trained.glob("[!.]*")) == ["checkpoints", "held_out.safetensors", "loss.png", "model.safetensors", "run.json", "samples.png"]
 
 
 def test_finished_run_is_only_drawn_again(trained):
@@ -147,7 +147,7 @@ unetdiff.training.unet_for = dense_for"""
 
 def command(folder, redirection, before=shrunk):
     "Exit code, output and errors of the command, run by a shell in that folder."
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])}
+    env = os.environ | {"TQDM_DISABLE": "", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])}
     python = shlex.join([sys.executable, "-W", "ignore", "-c", as_command % before])
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {python} {redirection}"], capture_output=True, text=True, cwd=folder, env=env)
     return done.returncode, done.stdout, done.stderr
@@ -165,7 +165,7 @@ def test_streams_that_nobody_reads_do_not_disturb(tmp_path, redirection):
 def test_output_in_a_file_is_lines(tmp_path):
     code, said, errors = command(tmp_path, "2>&1")
     assert code == 0 and "\r" not in said and errors == ""
-    assert [line.split()[0] for line in said.splitlines()] == ["Training", "step", "step", "Trained", "In"], said
+    assert [line.split()[0] for line in said.splitlines()] == ["pictures:", "network:", "noise:", "training:", "samples:", "training:", "training:", "Trained", "In"], said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")

@@ -36,11 +36,13 @@ entries = dict(
     weighting=one(*weightings, lambda log_snr, g2, s: jnp.ones_like(log_snr)),
     time_sampler=one(*time_samplers, partial(lognormal_times, mean=0., std=1.), jax.jit(lambda u, progress, schedule: u)),
     dtype=one("float32", "bfloat16", np.str_("float32")),
+    shift=one(1, 2.5, np.float32(1.5)),
     sigma_data=one(.75, 1, np.float32(.3), np.float16(.5)),
     pixel_range=one((-1., 1.), [0, 1], (np.float32(-.1), np.int64(2))),
     gradient_penalty=one(0., 0, .02, np.float32(.02)),
     label_dropout=one(.1, 0, np.float64(.5)),
     optimizer=one(*optimizers, optax.adam(1e-3), optax.chain(optax.clip(1.), optax.sgd(1e-2)), partial(adamw, lr=1e-3), Rate(), lambda steps: optax.sgd(1/steps)),
+    lr=one(None, None, 1e-3, np.float32(.01)), # refused beside an optimizer of one's own
     steps=one(1, 2, np.int64(2), np.uint8(1)),
     batch_size=one(4, np.int32(2), None),
     grad_accum_steps=one(1, 2, np.int8(2)),

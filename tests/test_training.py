@@ -17,7 +17,7 @@ from unetdiff.engine.checkpoints import network_arrays
 from unetdiff.engine.devices import idle_remark
 from unetdiff.engine.loop import check_finite
 from unetdiff.training import optimizers
-from unetdiff.unet import UNet, halving_remark
+from unetdiff.unet import UNet
 
 ok = np.zeros((20, 8, 8), np.float32)
 
@@ -110,9 +110,6 @@ def test_a_run_kept_by_a_callback_stays_as_it_was(bars):
 
 
 def test_remarks_before_a_training():
-    halving = nnx.eval_shape(lambda: UNet(1, 1, features=4, channel_mults=(1, 1), attention_levels=(), rngs=nnx.Rngs(0)))
-    assert [len(halving_remark(halving, sides)) for sides in ((8, 8), (28, 20), (28, 27), (6, 8))] == [0, 0, 1, 1]
-    assert halving_remark(Dense(60, 8, nnx.Rngs(0)), (7, 7)) == [], "what a network of the user's own does is its own affair"
     devices = jax.device_count()
     assert idle_remark(devices, 1) == [] and len(idle_remark(devices + 1, 1)) == int(devices > 1)
 

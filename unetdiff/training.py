@@ -76,7 +76,7 @@ def train_step(i, state:TrainState, x_0, labels, key, value_and_grad, process:Pr
 @dataclass(frozen=True)
 class Recipe:
     "All choices of a training run but the pictures."
-    net: Settings = field(default_factory=lambda: dict(features=32, channel_mults=(1,), attention_levels=()), hash=False) # arguments of `UNet`
+    net: Settings = field(default_factory=lambda: net_for((8, 8, 1)), hash=False) # arguments of `UNet`
     schedule: str|Callable = "log_linear" # a name in `schedules`, or a `Schedule`
     prediction: str|Callable = "v"        # a name in `predictions`, or a function like those
     weighting: str|Callable = "uniform"   # a name in `weightings`, or a function like those
@@ -137,7 +137,7 @@ def clipped_adamw(steps:Count, flat:Switch=True, *, lr:Positive=1e-4): # its lea
 optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
 usual_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
 presets = {"default": Recipe(),
-           "tutorial": Recipe(net=dict(features=64, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
+           "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
                               optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None,
                               sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
@@ -145,7 +145,7 @@ presets = {"default": Recipe(),
 # %% ../nbs/03_training.ipynb #03-030b
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
     "The recipe for these pictures: what is not set follows from 256 of them."
-    some = a_few(images, 256)
+    some = a_few(images, 1024)
     net = net_for(some.shape[1:]) | settings.get("net", {})
     return Recipe(**noise_for(some, **settings) | settings | dict(net=net))
 

@@ -261,8 +261,9 @@ def check_network(model:nnx.Module, shape:tuple, classes:int|None) -> nnx.Module
 # %% ../nbs/01_unet.ipynb #01-046b
 def net_for(shape:tuple) -> dict: # (H, W, C) of a picture -> arguments of `UNet`
     "A U-Net that suits pictures of that shape."
+    halvings = lambda side, rest: max(0, math.ceil(math.log2(side/rest))) # until at most `rest` pixels are left
     side = max(shape[:2])
-    patch_size = 1 if side <= 16 else 2 if side <= 64 else 4
-    left = side/patch_size
-    levels = max(1, math.ceil(math.log2(left/5)))
-    return dict(features=32, channel_mults=tuple(2**i for i in range(levels)), attention_levels=(), patch_size=patch_size)
+    patch_size = 2**min(2, halvings(side, 16))
+    levels = max(1, halvings(side/patch_size, 5))
+    return dict(features=16 + 16*patch_size, channel_mults=tuple(2**i for i in range(levels)),
+                attention_levels=(), patch_size=patch_size)
