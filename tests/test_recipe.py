@@ -1,0 +1,188 @@
+"""The recipe from the pictures, a budget of time, and going on with a run."""
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from networks import Dense, dense_for
+from PIL import Image
+
+import unetdiff
+from unetdiff import Recipe, train
+from unetdiff.cli import main
+from unetdiff.diffusion import noise_for, schedules, shifted
+from unetdiff.engine.loop import in_words, steps_in
+from unetdiff.training import recipe_for, usual_lr
+from unetdiff.unet import UNet, net_for
+
+rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 9, 1), (8, 8, 1), (16, 16, 3), (27, 20, 3), (28, 28, 1), (64, 64, 3), (100, 40, 4)])
+def test_network_for_any_shape(shape):
+    "It can be built, gives back the shape, and its bridge is small."
+    net = net_for(shape)
+    model = nnx.eval_shape(lambda: UNet(shape[-1], shape[-1], **net, rngs=nnx.Rngs(0)))
+    x, t = jnp.zeros((1, *shape)), jnp.zeros(1)
+    assert nnx.eval_shape(lambda m, x, t: m(x, t), model, x, t).shape == (1, *shape)
+    lowest = -(-max(shape[:2])//net["patch_size"])/2**len(net["channel_mults"])
+    assert lowest <= 5, f"{lowest} positions a side are left for the bridge of {shape}"
+
+
+def test_digits_give_the_default(): assert recipe_for(np.asarray(unetdiff.digits()[0])) == Recipe()
+
+
+def test_what_is_set_is_taken():
+    x = rng.random((20, 32, 32, 3), np.float32)
+    chosen = recipe_for(x)
+    for name, v in dict(shift=1.5, sigma_data=.3, guidance=2., interval=(.1, 1.), spacing="uniform", steps=7).items():
+        assert getattr(recipe_for(x, **{name: v}), name) == v
+    assert recipe_for(x, net=dict(features=8)).net == chosen.net | dict(features=8), "what `net` does not say follows from the pictures"
+    assert recipe_for(x, time_sampler="logit_normal").shift == 1, "another distribution of times is taken as it is"
+    assert chosen.shift == 4 and chosen.interval == (0., .6*4) and chosen.spacing == "karras"
+
+
+@pytest.mark.parametrize("images, spread", [(np.zeros((3, 8, 8, 1)), .01), (np.tile([0., 1.], (3, 8, 4))[..., None], 1.), (rng.random((50, 9, 7, 3)), .58)])
+def test_spread_is_measured(images, spread): assert abs(noise_for(images)["sigma_data"] - spread) < .02
+
+
+def test_range_counts_for_the_spread():
+    x = rng.random((50, 8, 8, 1))
+    assert noise_for(x, pixel_range=(0., 1.))["sigma_data"] == pytest.approx(noise_for(x)["sigma_data"]/2, abs=.01)
+
+
+def test_shift_moves_the_noise_ratio():
+    t = np.linspace(.3, .6, 5)
+    for name in ("log_linear", "flow", "cosine"):
+        s = schedules[name]
+        ratio = np.exp((s.log_snr(t) - s.log_snr(shifted(s, t, 3.)))/2)
+        np.testing.assert_allclose(ratio, 3, rtol=2e-3, err_msg=f"three times the noise, on {name}")
+        assert shifted(s, t, 1.) is t
+
+
+def bars(n=40):
+    x = np.zeros((n, 6, 10), np.float32)
+    for bar, row, length in zip(x, rng.integers(0, 6, n), rng.integers(3, 11, n)): bar[row, :length] = 1
+    return x
+
+
+def dense(): return Dense(60, 16, nnx.Rngs(0))
+
+quick = dict(batch_size=8, log_every=10, progress=False)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_going_on_lowers_the_loss(seed):
+    x = bars(100)
+    first = train(x, model=dense(), steps=200, seed=seed, **(quick | dict(log_every=50)))
+    more = train(x, model=first, steps=100, seed=seed + 1, **(quick | dict(log_every=50)))
+    assert more.history["test_loss"][-1] < first.history["test_loss"][-1], "going on should lower the held-out loss"
+    assert more.recipe.lr == pytest.approx(6e-3*(1 + np.cos(np.pi*2/3))/2) and train(x, model=first, steps=10, lr=1e-4, **quick).recipe.lr == 1e-4
+
+
+def test_finished_run_takes_more_steps(tmp_path):
+    x, same = bars(), dict(model=dense(), out=tmp_path/"run", resume=True, **quick)
+    first = train(x, steps=20, **same)
+    longer = train(x, steps=40, **same)
+    np.testing.assert_array_equal(longer.history["loss"][:20], first.history["loss"])
+    assert len(longer.history["loss"]) == 40 and len(unetdiff.load(tmp_path/"run", model=dense()).history["loss"]) == 40
+    again = train(x, steps=40, **same)
+    np.testing.assert_array_equal(again.model.a.kernel[...], longer.model.a.kernel[...])
+    with pytest.raises(ValueError, match="steps: got 30, but takes at least the 40"): train(x, steps=30, **same)
+
+
+def test_learning_rate_of_the_recipe():
+    assert Recipe().highest_lr == 6e-3 and Recipe(optimizer="clipped_adamw").highest_lr == 1e-4 and Recipe(lr=.01).highest_lr == .01
+    assert Recipe(optimizer=optax.sgd(1.)).highest_lr is None and set(usual_lr.values()) == {6e-3, 1e-4}
+    with pytest.raises(ValueError, match="lr: got 0.1, but takes nothing beside an optimizer of your own"): Recipe(lr=.1, optimizer=optax.sgd(1.))
+    slow, fast = (train(bars(), model=dense(), steps=10, lr=lr, **quick).history["test_loss"][-1] for lr in (1e-6, 1e-2))
+    assert fast < slow, "the learning rate does not reach the optimizer"
+
+
+def test_going_on_with_ones_own_optimizer():
+    first = train(bars(), model=dense(), optimizer=optax.adam(1e-3), steps=10, **quick)
+    more = train(bars(), model=first, steps=10, **quick)
+    assert more.recipe.lr is None and len(more.history["loss"]) == 10
+
+
+def test_minutes_become_steps_and_stay(tmp_path, monkeypatch):
+    x = bars()
+    found = iter([30, 50])
+    monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial: next(found))
+    same = dict(model=dense(), out=tmp_path/"run", resume=True, **quick)
+    assert len(train(x, minutes=2., **same).history["loss"]) == 30
+    assert json.loads((tmp_path/"run"/"found.json").read_text()) == {"steps in 2.0 minutes": 30}
+    assert len(train(x, minutes=2., **same).history["loss"]) == 30, "the number that was found first is used again"
+    assert len(train(x, minutes=3., **same).history["loss"]) == 50, "more minutes are more steps"
+
+
+def test_minutes_are_measured():
+    run = train(bars(), model=dense(), minutes=.05, **quick)
+    assert len(run.history["loss"]) >= 1
+    for bad, says in ((dict(minutes=0), "minutes: got 0, but takes a number above 0"), (dict(minutes=1, steps=5), "minutes: got 1, but takes no number of steps beside it")):
+        with pytest.raises(ValueError, match=says): train(bars(), model=dense(), **bad, **quick)
+
+
+def test_steps_in_a_time():
+    "A clock that runs only while steps are made: 2 s to compile, 0.1 s a step, 0.5 s a report."
+    import unetdiff.engine.loop as loop
+    now = [0.]
+    def trial():
+        for steps, compiling in ((20, 2), (20, 0), (5, 0)):
+            now[0] += compiling + .1*steps + .5
+            yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.time, "monotonic", lambda: now[0])
+        n = steps_in(2., trial)
+    spent = 2*(2 + 2 + .5) + 2 + .5 + .5 + .5
+    assert n == pytest.approx((120 - spent)/(.1 + .5/100), abs=2)
+
+
+def test_block_before_a_training(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    loud = dict(quick, progress=True, model=dense(), steps=10, out=tmp_path/"run")
+    train(bars(), **loud)
+    said = capsys.readouterr().out
+    for words in ("pictures: 38 of 6 x 10 x 1, no labels", "network: 2,012 parameters, your own", "shift 1.25", "steps 10", "interval (0.0, 0.75)"): assert words in said, f"{words!r} is missing in {said}"
+    with pytest.raises(ValueError, match="another run"): train(bars() + .1*0 + np.float32(0), resume=True, **(loud | dict(seed=5)))
+    assert "pictures:" not in capsys.readouterr().out, "nothing is said before it is clear that training can begin"
+
+
+def test_settings_in_words():
+    recipe = replace(Recipe(), sampler="ddim", weighting=lambda log_snr, g2, s: 1.)
+    lines = in_words(recipe, dict(a="first"), dict(a=("steps",), b=("sampler", "weighting", "net")))
+    assert lines[0] == "a: first; steps 4000" and lines[1].startswith("b: sampler ddim, weighting <lambda>, net features 32")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    "A folder of coloured pictures in two classes."
+    for name, colour in (("sky", (90, 120, 250)), ("grass", (40, 160, 60))):
+        (tmp_path/"photos"/name).mkdir(parents=True)
+        for i in range(10):
+            noise = rng.integers(-30, 30, (12, 10, 3))
+            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(tmp_path/"photos"/name/f"{i}.png")
+    return tmp_path/"photos"
+
+
+def test_the_command_on_a_folder(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("unetdiff.training.unet_for", dense_for)
+    out = tmp_path/"run"
+    main(pictures=str(photos), size=8, steps=20, out=str(out), uncached=True)
+    assert {p.name for p in out.iterdir()} >= {"samples.png", "loss.png", "run.json", "model.safetensors"}
+    run = unetdiff.load(out)
+    assert run.names == ["grass", "sky"] and run.info["shape"] == [8, 8, 3]
+
+
+@pytest.mark.parametrize("options, says", [(dict(size=8), "size: got 8, but takes none without a folder"), (dict(channels=3), "channels: got 3"),
+                                           (dict(pictures="photos", digit=3), "digit: got 3, but takes none with pictures"), (dict(pictures="photos", preset="tutorial"), "preset: got 'tutorial'"),
+                                           (dict(pictures="nowhere"), "nowhere', which is no folder"), (dict(minutes=-1.), "minutes: got -1.0")])
+def test_what_does_not_go_together(photos, monkeypatch, options, says):
+    monkeypatch.chdir(photos.parent)
+    with pytest.raises(SystemExit) as end: main(**options, uncached=True)
+    assert says in end.value.code
+    assert not Path("run").exists() and not Path("digits").exists(), "a refused training has written something"
