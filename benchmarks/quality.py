@@ -11,7 +11,7 @@ import sys
 import time
 
 import unetdiff
-from common import cold, memory, save
+from common import cold, memory, save, scores
 
 budgets = (30, 60, 120)
 names = {"default": "unetdiff", "unlabelled": "unetdiff, no labels", "same": "unetdiff, diffusers' U-Net, no labels", "diffusers": "diffusers", "ddpm": "denoising-diffusion-pytorch"}
@@ -28,14 +28,14 @@ def ours(start, kind, steps):
     run = unetdiff.train(images, labels if kind == "default" else None, model=model, steps=steps, progress=False)
     trained = time.time() - start
     run.sample(1024, proportional_labels(1024) if kind == "default" else None).block_until_ready()
-    return dict(seconds=time.time() - start, trained=trained, steps=steps, memory_mib=memory()) | run.evaluate()
+    return dict(seconds=time.time() - start, trained=trained, steps=steps, memory_mib=memory()) | scores(run)
 
 
 def theirs(start, kind, budget):
     "Train until the time is nearly up, sample, score."
     import numpy as np, torch
     import nets
-    from unetdiff.metrics import quality
+    from unetdiff.metrics import digits_reference, quality
     real, _ = unetdiff.digits()
     train = np.asarray(unetdiff.data.split(*unetdiff.digits())[0])
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def theirs(start, kind, budget):
     drawn = nets.torch_samples(call)
     took = dict(seconds=time.time() - start, steps=steps, memory_mib=memory())
     drawn = (drawn.numpy().transpose(0, 2, 3, 1) + 1)/2
-    return took | quality(np.clip(drawn, 0, 1), None, real, train)
+    return took | quality(np.clip(drawn, 0, 1), None, real, train, reference=digits_reference("classifier"))
 
 
 def steps_in(kind):

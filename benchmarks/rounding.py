@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from common import cold, mean_and_spread, save
+from common import cold, mean_and_spread, save, scores
 
 names = {0: "a processor, 23 bits", 10: "a recent GPU, 10 bits", 7: "a TPU, 7 bits"}
 seeds = range(3)
@@ -17,7 +17,7 @@ def worker(seed):
     "Train, sample, score."
     import unetdiff
     run = unetdiff.train_digits(seed=seed, progress=False)
-    return dict(test_loss=float(run.history["test_loss"][-1])) | run.evaluate(seed=seed)
+    return dict(test_loss=float(run.history["test_loss"][-1])) | scores(run, seed)
 
 
 def main():

@@ -15,7 +15,7 @@ walks = {"default": {}, "ancestral": dict(sampler="ddpm", steps=1000, spacing="u
 def ours(name):
     "The model that comes with the package, and what its pictures are worth."
     import unetdiff
-    from unetdiff.metrics import proportional_labels, quality
+    from unetdiff.metrics import digits_reference, proportional_labels, quality
     run, (real, labels), asked = unetdiff.load(), unetdiff.digits(), proportional_labels(1024)
     run.sample(64, asked[:64], **walks[name]).block_until_ready()
     draw = lambda: run.sample(1024, asked, **walks[name]).block_until_ready()
@@ -24,7 +24,8 @@ def ours(name):
     seconds = time.perf_counter() - start
     evaluations = run.evaluations(**walks[name])
     train = unetdiff.data.split(real, labels, run.recipe.test_size)[0]
-    serve(dict(evaluations=evaluations, first=seconds) | quality(drawn, asked, real, train), timed(draw))
+    scores = quality(drawn, asked, real, train, reference=digits_reference("classifier"))
+    serve(dict(evaluations=evaluations, first=seconds) | scores, timed(draw))
 
 
 def theirs(name):

@@ -33,7 +33,7 @@ from unetdiff.data import from_range, split, to_range
 from unetdiff.diffusion import Schedule, convert, predict, schedules
 from unetdiff.engine.checkpoints import network_arrays, with_arrays
 from unetdiff.engine.devices import map_batches
-from unetdiff.metrics import quality
+from unetdiff.metrics import digits_reference, quality
 from unetdiff.sampling import guided_denoiser
 from unetdiff.unet import UNet, init
 from unetdiff.viz import image_grid
@@ -159,7 +159,7 @@ def in_batches(program, model, x):
 
 def scores(fake):
     "Quality among all pictures of digit 2; `accuracy` is the share that a classifier of all ten digits takes for a 2."
-    return quality(np.asarray(fake), np.full(len(fake), 2), twos(), split(twos())[0])
+    return quality(np.asarray(fake), np.full(len(fake), 2), twos(), split(twos())[0], reference=digits_reference("classifier"))
 
 
 def train(kind, steps, folder):

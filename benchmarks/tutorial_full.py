@@ -21,7 +21,7 @@ from flax import nnx
 from common import machine
 from unetdiff import digits, presets, train_digits
 from unetdiff.data import split
-from unetdiff.metrics import quality
+from unetdiff.metrics import digits_reference, quality
 from unetdiff.training import clipped_adamw, unet_for
 from unetdiff.unet import init
 from unetdiff.viz import image_grid
@@ -87,7 +87,7 @@ def drawn(name, folder, run):
 
 def scores(images, train, itself=False):
     "Their quality beside all real ones; `accuracy` is the share of them that a classifier of all ten digits reads as ones."
-    return quality(images, np.ones(len(images), int), digits(1)[0], train, itself)
+    return quality(images, np.ones(len(images), int), digits(1)[0], train, itself, digits_reference("classifier"))
 
 
 def curves(history):

@@ -8,8 +8,8 @@ from scipy.linalg import sqrtm
 from sklearn.metrics import pairwise_distances
 
 from unetdiff.engine.sources import fingerprint
-from unetdiff.metrics import (Reference, _kth_smallest, as_table, digits_reference, flat, frechet, kernel_distance, prdc, proportional_labels, quality, radii,
-                              real_scores)
+from unetdiff.metrics import (Reference, ShapeFeatures, _kth_smallest, as_table, digits_reference, edges, flat, frechet, gaussian_like, in_cells, kernel_distance,
+                              nearest, prdc, proportional_labels, quality, radii, shape_and_colour, shuffle_tiles)
 
 line = np.arange(10.)[:, None]
 
@@ -27,12 +27,39 @@ def usual(bundled):
 @pytest.fixture(scope="module")
 def drawn(bundled):
     "A maker of copies of the bundled run that hand out the same 300 samples without drawing them again."
-    samples = bundled.sample(300, proportional_labels(300))
+    labels = digits_reference().yardsticks(300)[1]
+    samples = bundled.sample(300, labels)
     def copy(**info):
         run = replace(bundled, info=bundled.info | info)
-        run.sample = lambda n, labels=None, **_: samples
+        run.sample = lambda n, labels=None, **_: samples[:n]
         return run
     return copy
+
+
+def figures(n, size, channels):
+    "Discs, rings, bars and wedges of any place, size and colour on white, and which each is."
+    rng = np.random.default_rng(0)
+    v, u = np.mgrid[:size, :size]/size
+    x, y = np.ones((n, size, size, channels), np.float32), rng.integers(0, 4, n)
+    for picture, kind in zip(x, y):
+        (a, b), r = rng.uniform(.4, .6, 2), rng.uniform(.2, .35)
+        far = np.hypot(u - a, v - b)
+        masks = far < r, (far < r) & (far > r/2), (abs(u - a) < r/4) & (abs(v - b) < r), (v - b > 2*abs(u - a) - r) & (v - b < r)
+        picture[masks[kind]] = rng.uniform(0, .7, channels)
+    return x, y
+
+
+def other_scores(real, fake):
+    "Precision, coverage and Frechet distance by another way: nine orientations of the grey gradient in 4 x 4 cells, and coarse colour."
+    def look(x):
+        grey = x.mean(-1)
+        dv, du = np.gradient(grey, axis=1), np.gradient(grey, axis=2)
+        which = (np.arctan2(dv, du) % np.pi/np.pi*9).astype(int) % 9
+        bins = np.eye(9)[which]*np.hypot(du, dv)[..., None]
+        cells = np.concatenate([bins, x], -1).reshape(len(x), 4, x.shape[1]//4, 4, x.shape[2]//4, -1).mean((2, 4))
+        return cells.reshape(len(x), -1)
+    a, b = look(real), look(fake)
+    return prdc(a, b) | dict(frechet=frechet(a, b))
 
 
 def by_hand(real, fake, k):
@@ -125,26 +152,119 @@ def test_table_is_aligned():
 
 
 def test_scores_are_plain_numbers_and_one_table(usual):
-    assert list(usual) == list(usual.real)
+    assert list(usual) == list(usual.real) and usual.real is usual.rows["new real"]
     assert json.loads(json.dumps(usual)) == dict(usual)
-    assert {type(v) for v in [*usual.values(), *usual.real.values()]} == {float, int}
-    lines = repr(usual).splitlines()
+    assert {type(v) for row in (usual, *usual.rows.values()) for v in row.values()} == {float, int}
+    lines = repr(usual).split("\n\n")[0].splitlines()
     assert len({len(l) for l in lines}) == 1, "the columns are not aligned"
-    assert [l.split("|")[1].strip() for l in lines[2:]] == ["samples", "real"]
-    assert usual._repr_markdown_() == str(usual) and "300" in lines[2]
+    assert [l.split("|")[1].strip() for l in lines[2:]] == ["samples", "new real", "Gaussian", "shuffled tiles"]
+    assert all(l.split("|")[-2].strip() == "300" for l in lines[2:]), "each row has its n"
+    assert usual._repr_markdown_() == str(usual) and usual.remarks == ["Compared with 898 real pictures; the new real ones are from the other half."]
 
 
-def test_all_real_digits_against_themselves():
-    whole = real_scores(5000)  # more than there are
-    assert whole["n"] == 1797 and whole["frechet"] < 2e-6
-    assert np.allclose([whole[k] for k in ("precision", "recall", "density", "coverage")], [1, 1, 1.2, 1], atol=1e-3)
-
-
-def test_real_scores_depend_on_the_seed_alone():
+def test_rows_depend_on_the_seed_alone():
     again = Reference(digits_reference().images, digits_reference().labels)
-    again.classifier = digits_reference().classifier
-    assert real_scores(300, seed=1) == real_scores(300, seed=1, reference=again) and again.scores
-    assert real_scores(300, seed=1) != real_scores(300, seed=2)
+    assert again.yardsticks(300, 1)[0] == digits_reference().yardsticks(300, 1)[0]
+    assert again.yardsticks(300, 1)[0] != again.yardsticks(300, 2)[0]
+
+
+def test_halves_share_no_picture():
+    half, new, labels = digits_reference().halves
+    assert len(half.images) + len(new) == 1797 and len(labels) == len(new)
+    assert nearest(new, half.images).min() > 0, "a picture is on both sides"
+    assert np.abs(np.bincount(half.labels) - np.bincount(labels)).max() <= 1
+
+
+@pytest.mark.parametrize("size, channels", [(8, 1), (16, 1), (16, 3), (28, 3)])
+def test_rows_come_in_the_order_that_another_scorer_gives(size, channels):
+    x, y = figures(500, size, channels)
+    reference = Reference(x, y)
+    half, new, new_y = reference.halves
+    rows, _ = reference.yardsticks(len(new))
+    others = {name: other_scores(half.images, v) for name, v in
+              {"new real": new, "Gaussian": gaussian_like(half.images, half.labels, new_y), "shuffled tiles": shuffle_tiles(new)}.items()}
+    real, mush, tiles = rows.values()
+    for key, sign in dict(precision=1, coverage=1, frechet=-1).items():
+        ours, theirs = ([sign*table[name][key] for name in rows] for table in (rows, others))
+        assert ours[0] > max(ours[1:]), f"new real pictures are not the best in {key}: {rows}"
+        assert ours[2] == min(ours) and theirs[2] == min(theirs), f"shuffled tiles are not the worst in {key}: {rows}, {others}"
+    for key in ("coverage", "frechet"):
+        assert np.array_equal(np.argsort([r[key] for r in rows.values()]), np.argsort([r[key] for r in others.values()])), f"another order in {key}: {rows}, {others}"
+    assert tiles["precision"] < real["precision"] - .25 and tiles["coverage"] < .4*real["coverage"] and tiles["frechet"] > 4*real["frechet"], f"{rows}"
+    assert mush["coverage"] < real["coverage"] - .05 and mush["frechet"] > 1.5*real["frechet"], f"{rows}"
+    assert real["precision"] > .85 and real["coverage"] > .9 and abs(real["density"] - 1) < .2, f"new real pictures score as real ones do: {rows}"
+
+
+def test_blends_are_no_better_than_real_pictures():
+    half, new, _ = Reference(*figures(500, 16, 3)).halves
+    blend = (new + new[::-1])/2
+    real, mixed = (prdc(half.own, half.features(v)) for v in (new, blend))
+    assert mixed["density"] < real["density"] and mixed["precision"] < real["precision"], f"{real}, {mixed}"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 1), (5, 3, 2), (13, 31, 3), (40, 24, 5)])
+def test_features_of_any_shape(rng, shape):
+    x = rng.random((30, *shape), np.float32)
+    f = ShapeFeatures(x)(x)
+    assert shape_and_colour(x).shape == (30, 256 + 16*shape[-1])
+    assert f.shape == (30, min(29, shape_and_colour(x).shape[1])) and np.allclose((f**2).sum(1), f.shape[1], rtol=1e-3)
+
+
+def test_pictures_that_are_all_alike_have_finite_features():
+    x = np.full((20, 6, 6, 1), .5, np.float32)
+    assert np.isfinite(ShapeFeatures(x)(np.concatenate([x, x*0]))).all()
+
+
+def test_edges_of_a_ramp():
+    ramp = np.tile(np.arange(7, dtype=np.float32)[:, None, None]/10, (2, 1, 5, 1)) # brighter downwards
+    expected = np.maximum(.1*np.sin(np.arange(8)*np.pi/4), 0)
+    assert np.allclose(edges(ramp)[:, 3, 2], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows, cols", [(1, 1), (2, 3), (4, 4), (6, 10), (9, 11)])
+def test_cells_keep_the_mean(rng, rows, cols):
+    x = rng.random((3, 6, 10, 2), np.float32)
+    assert np.allclose(in_cells(x, rows, cols).mean((1, 2)), x.mean((1, 2)), atol=1e-6)
+    if (rows, cols) == (6, 10): assert np.array_equal(in_cells(x, rows, cols), x)
+
+
+def test_tiles_are_shuffled_and_nothing_else(rng):
+    x = rng.random((5, 9, 10, 2), np.float32)
+    y = shuffle_tiles(x)
+    assert np.array_equal(np.sort(x.reshape(5, -1)), np.sort(y.reshape(5, -1))) and np.array_equal(x[:, 8:], y[:, 8:])
+    tiles = lambda v: {v[i:i + 2, j:j + 2].tobytes() for i in range(0, 8, 2) for j in range(0, 8, 2)}
+    assert all(tiles(a) == tiles(b) and not np.array_equal(a, b) for a, b in zip(x, y))
+
+
+def test_gaussian_has_the_mean_and_covariance_of_each_class(digit_images, digit_labels):
+    draws = flat(gaussian_like(digit_images*.2 + .4, digit_labels, np.repeat([3, 7], 3000)))
+    for c, some in ((3, draws[:3000]), (7, draws[3000:])):
+        x = flat(digit_images[digit_labels == c]*.2 + .4)
+        assert np.abs(some.mean(0) - x.mean(0)).max() < .01
+        assert np.abs(np.cov(some.T) - np.cov(x.T)).max() < .15*np.cov(x.T).max()
+
+
+def test_a_classifier_that_learns_nothing_says_so(drawn, digit_images, digit_labels, rng):
+    dealt = drawn().evaluate(300, images=Reference(digit_images, rng.permutation(digit_labels)))
+    assert any("Do not trust the accuracy" in remark and "%" in remark for remark in dealt.remarks) and dealt.remarks[-1] in str(dealt)
+    with pytest.raises(ValueError, match="labels"): Reference(digit_images[:20], features="classifier").features(digit_images[:3])
+
+
+def test_no_more_samples_than_new_pictures(bundled, digit_images, digit_labels):
+    few, y = digit_images[:60], digit_labels[:60]
+    run = replace(bundled, info=bundled.info | dict(data=fingerprint(few, False)))
+    run.sample = lambda n, labels=None, **_: digit_images[900:900 + n]
+    scores = run.evaluate(images=few, labels=y)
+    assert {row["n"] for row in (scores, *scores.rows.values())} == {30} and any("n is 30 instead of 1024" in remark for remark in scores.remarks)
+    with pytest.raises(ValueError, match="12 pictures"): Reference(digit_images[:12]).yardsticks(6)
+    with pytest.raises(ValueError, match="n: got 5"): bundled.evaluate(5)
+
+
+def test_the_features_of_earlier_tables(digit_images, digit_labels):
+    old = digits_reference("classifier")
+    assert old.own.shape == (1797, 64) and old.fit > .995
+    logits = old.own @ old.fitted.net.coefs_[-1] + old.fitted.net.intercepts_[-1]
+    assert np.array_equal(logits.argmax(1), old.fitted.named(digit_images))
 
 
 def test_labels_come_in_the_digits_own_proportions(digit_labels):
@@ -156,25 +276,17 @@ def test_labels_come_in_the_digits_own_proportions(digit_labels):
 
 def test_own_pictures_score_as_the_digits_do(drawn, usual, digit_images, digit_labels):
     own = drawn().evaluate(300, images=digit_images, labels=digit_labels)
-    assert dict(own) == dict(usual) and own.real == usual.real
-    reference = Reference(digit_images, digit_labels)
-    reference.classifier = digits_reference().classifier
+    assert dict(own) == dict(usual) and own.rows == usual.rows
+    reference = own.reference
     assert dict(drawn().evaluate(300, images=reference)) == dict(usual)
     streamed = drawn(streamed=True, data=fingerprint(digit_images, True))
     assert dict(streamed.evaluate(300, images=reference)) == dict(usual)
 
 
-def test_pictures_without_labels_are_scored_by_components(drawn, usual, digit_images):
+def test_pictures_without_labels_are_scored_too(drawn, usual, digit_images):
     blind = drawn(classes=None).evaluate(300, images=digit_images)
     assert list(blind) == [k for k in usual if k != "accuracy"] and list(blind.real) == list(blind)
-    assert blind.real["precision"] == 1. and blind["coverage"] > .3 and blind["frechet"] < 1, f"{blind}"
-
-
-def test_as_many_components_as_pixels_lose_nothing(digit_images):
-    x = digit_images[:50]
-    ends = Reference(digit_images).features(x)
-    assert ends.shape == (50, 64)
-    assert np.abs(pairwise_distances(ends) - pairwise_distances(flat(x))).max() < 1e-3
+    assert blind.real["precision"] > .9 and blind["coverage"] > .6 and blind.rows["shuffled tiles"]["precision"] < .05, f"{blind}"
 
 
 @pytest.mark.parametrize("size", [(9, 9), (8, 7)])

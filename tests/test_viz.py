@@ -169,8 +169,17 @@ def test_monitor_rests_but_draws_the_first_and_the_last(watched, tmp_path):
     assert (tmp_path/"samples.png").read_bytes() == draw_progress(run, 12)["samples.png"]
 
 
+def test_monitor_scores_on_request(watched, tmp_path, digit_images, digit_labels):
+    tall = digit_images[digit_labels == 1][:, :, 2:6].repeat(3, -1)
+    run, drawn, watch = watched(tmp_path, share=1e9, scores=20, images=tall)
+    assert list(watch.scored) == drawn and {s["n"] for s in watch.scored.values()} == {20}
+    assert sorted(os.listdir(tmp_path)) == ["loss.png", "samples.png", "scores.png"]
+    assert dict(watch.scored[5]) == dict(run.evaluate(20, images=tall)), "the last scores should be those of the finished run"
+    assert watch.images is watch.scored[1].reference, "what is known of the real pictures should be kept"
+
+
 @pytest.mark.parametrize("bad, said", [(dict(out=3), "out: got 3"), (dict(n=0), "n: got 0"), (dict(share=0), "share: got 0"),
-                                       (dict(share="x"), "share: got 'x'")])
+                                       (dict(share="x"), "share: got 'x'"), (dict(scores=5), "scores: got 5"), (dict(scores="x"), "scores: got 'x'")])
 def test_monitor_refuses(bad, said):
     with pytest.raises(ValueError) as error: monitor(**bad)
     assert said in str(error.value)

@@ -109,7 +109,7 @@ def score(run:str,           # folder of a run
           n:int=1024,        # samples
           seed:int=0         # of the samples
          ):
-    "Score samples of a run, and as many real pictures beside them."
+    "Score samples of a run, with as many new real pictures, a Gaussian's and shuffled ones beside them."
     from unetdiff import load, pictures as read
     from unetdiff.engine.loop import say
     run = load(run)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['labels_in_turn', 'name_rows', 'image_grid', 'png_bytes', 'data_uri', 'filmstrip', 'Player', 'fill_player', 'scrubber',
-           'to_gif', 'img_tag', 'draw_progress', 'in_notebook', 'monitor', 'explore_controls']
+           'to_gif', 'img_tag', 'draw_progress', 'in_notebook', 'monitor', 'draw_scores', 'explore_controls']
 
 # %% ../nbs/05_viz.ipynb #05-004
 import io, json, time
@@ -313,17 +313,23 @@ def in_notebook() -> bool:
 
 # %% ../nbs/05_viz.ipynb #05-048
 class monitor:
-    "A callback for `train`: loss curve and samples, drawn anew in a notebook while training runs."
+    "A callback for `train`: loss curve and samples, and scores if asked for, drawn anew in a notebook while training runs."
     @checked
     def __init__(self,
-                 out:PathLike=None, # folder for loss.png and samples.png; None: nothing is written
+                 out:PathLike=None,  # folder for loss.png, samples.png and scores.png; None: nothing is written
                  *,
-                 n:Count=20,        # samples, their labels in turn
-                 share:Positive=.05 # of the time that drawing may take, above 0
+                 n:Count=20,         # samples, their labels in turn
+                 share:Positive=.05, # of the time that drawing and scoring may take, above 0
+                 scores:Count=None,  # samples to score at each drawing, from 6; None: no scores
+                 images=None,        # for scores: what is trained on, as for `run.evaluate`; None: digits
+                 labels=None         # their labels
                 ):
         self.out = None if out is None else as_path(out)
         check(out is None or not self.out.is_file(), "out", repr(out), "a folder, or None")
+        check(scores is None or scores > 5, "scores", scores, "a whole number from 6, or None")
         self.n, self.share = n, share
+        self.scores, self.images, self.labels = scores, images, labels
+        self.scored = {}  # step: the scores there
         self.next = None  # the time of the next drawing; None: a training begins
         self.place = None # the display that is drawn anew
 
@@ -331,24 +337,51 @@ class monitor:
         if self.out is None and not in_notebook(): return # a terminal: nowhere to draw
         start = time.perf_counter()
         first = self.next is None
-        if first: self.place = None
+        if first: self.place, self.scored = None, {}
         if not first and start < self.next and not run.final: return
         self.draw(step, metrics, run)
         end = time.perf_counter()
         pause = 0 if first else (end - start)/self.share # the first one compiles
         self.next = None if run.final else end + pause
 
+# %% ../nbs/05_viz.ipynb #05-048a
+def draw_scores(scored:dict) -> bytes: # step: `Scores`
+    "Accuracy, precision and coverage against the step, with those of new real pictures dotted, as a PNG."
+    import matplotlib.pyplot as plt
+    last, file = [*scored.values()][-1], io.BytesIO()
+    fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+    for i, name in enumerate(name for name in ("accuracy", "precision", "coverage") if name in last):
+        ax.plot([*scored], [s[name] for s in scored.values()], "o-", ms=3, color=f"C{i}", label=name)
+        ax.axhline(last.real[name], color=f"C{i}", ls=":")
+    ax.set(xlabel="step", ylim=(0, 1.05), title=f"{last['n']} samples; dotted: new real pictures")
+    ax.legend(loc="lower right")
+    fig.savefig(file, dpi=100)
+    plt.close(fig)
+    return file.getvalue()
+
+@patch
+def score(self:monitor, step:int, run:Run) -> float: # seconds that it took
+    "Score the run as it stands; what is known of the real pictures is kept for the next time."
+    start = time.perf_counter()
+    self.scored[step] = run.evaluate(self.scores, images=self.images, labels=self.labels)
+    self.images = self.scored[step].reference
+    return time.perf_counter() - start
+
 # %% ../nbs/05_viz.ipynb #05-049
 @patch
 def draw(self:monitor, step:int, metrics:dict, run:Run):
     "Draw the run as it stands: into the folder, and into a notebook in place of the last drawing."
     drawings = draw_progress(run, self.n)
+    caption = f"step {step} of {run.recipe.steps}, held-out loss {metrics['test_loss']:.3f}"
+    if self.scores is not None:
+        seconds = self.score(step, run)
+        drawings["scores.png"] = draw_scores(self.scored)
+        caption += f", {self.scored[step]['n']} samples scored in {seconds:.1f} s"
     if self.out is not None:
         self.out.mkdir(parents=True, exist_ok=True)
         for name, content in drawings.items(): replace_file(self.out/name, content)
     if not in_notebook(): return
     from IPython.display import HTML, display
-    caption = f"step {step} of {run.recipe.steps}, held-out loss {metrics['test_loss']:.3f}"
     tags = [img_tag(content, f"{Path(name).stem} at {caption}")
             for name, content in drawings.items()]
     page = HTML("".join(tags) + f"<div>{caption}</div>")

@@ -587,8 +587,11 @@ def _(s, labels, **_): assert ("accuracy" in s) == (labels is not None) and all(
 @holds("metrics.as_table", metrics.as_table, 20, rows=(one({"a": dict(x=1., y=2)}, {"a": dict(x=.5), "b": dict(x=2)}), wild | one({"a": dict(x=1), "b": dict(y=1)}, {"a": 3})))
 def _(text, rows): assert len({len(line) for line in text.split("\n")}) == 1 and len(text.split("\n")) == len(rows) + 2
 
-@holds("metrics.real_scores metrics.proportional_labels", lambda n, seed: (metrics.proportional_labels(n), metrics.real_scores(n, seed))[::-1], 10, n=(one(50), wild | one(5)), seed=(one(0), wild), blame=dict(n=["k"]))
-def _(got, n, seed): assert all(np.isfinite(v) for v in got[0].values()) and len(got[1]) == n and set(got[1]) <= set(range(10))
+@holds("metrics.Reference.yardsticks metrics.proportional_labels", lambda n, seed: (metrics.proportional_labels(n), metrics.digits_reference().yardsticks(n, seed)[0])[::-1], 10, n=(one(50), wild | one(5)), seed=(one(0), wild), blame=dict(n=["k", "fake"]))
+def _(got, n, seed): assert all(np.isfinite(v) for row in got[0].values() for v in row.values()) and len(got[1]) == n and set(got[1]) <= set(range(10))
+
+@holds("metrics.shuffle_tiles", metrics.shuffle_tiles, 20, images=(pictures, spoiled_pictures), seed=(one(0), wild), grid=(one(1, 2, 4, 50), wild))
+def _(got, images, **_): close(np.sort(np.asarray(got), None), np.sort(np.asarray(images, np.float32), None), 1e-2)
 
 @holds("Run.evaluate", lambda n, seed, way: digits_run().evaluate(n, seed, **way), 10, n=(one(32), wild | one(5)), seed=(one(0), wild), way=(one({}), bad_ways), blame=dict(n=["k"], way=of_plan))
 def _(s, n, **_): assert s["n"] == n and all(np.isfinite(v) for v in s.values()) and "real" in repr(s)

@@ -7,12 +7,18 @@ once = """
 import time; start = time.time()
 from unetdiff import train_digits
 run = train_digits(seed={seed}, progress=False)
-from unetdiff.metrics import proportional_labels, real_scores
-run.sample(1024, proportional_labels(1024)).block_until_ready()
+from unetdiff.data import split
+from unetdiff.metrics import digits_reference, proportional_labels
+asked = proportional_labels(1024)
+run.sample(1024, asked).block_until_ready()
 seconds = time.time() - start
 import json, numpy as np
-scores, plain = run.evaluate(1024), run.evaluate(1024, guidance=1.)
-real = np.mean([real_scores(1024, i)["frechet"] for i in range(20)])
+from unetdiff.metrics import frechet
+reference = digits_reference("classifier")
+train = split(reference.images, reference.labels, run.recipe.test_size)[0]
+scores, plain = [reference.score(run.sample(1024, asked, **how), asked, train) for how in (dict(), dict(guidance=1.))]
+drawn = [np.random.default_rng(i).permutation(1797)[:1024] for i in range(20)]
+real = np.mean([frechet(reference.own, reference.own[i]) for i in drawn])
 print(json.dumps({{"seconds": seconds, "evaluations": run.evaluations()}} | scores | {{"frechet / real": scores["frechet"]/real}}
                  | {{k + ", no guidance": v for k, v in plain.items()}}))
 """
