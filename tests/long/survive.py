@@ -49,7 +49,7 @@ from tqdm import tqdm
 
 import unetdiff
 from unetdiff import digits, load, pictures, train, training
-from unetdiff.engine import checkpoints, sources
+from unetdiff.engine import checkpoints, loop, sources
 from unetdiff.engine.devices import mesh_for
 
 logging.getLogger("absl").setLevel(logging.CRITICAL) # Orbax says at length what we check
@@ -183,7 +183,7 @@ moments = { # name: where it begins, how often that has been reached before, how
     "training": ((training, "train_steps"), 15, .1),
     "saving": ((checkpoints.Checkpoints, "_write"), 6, .15),
     "loading": ((checkpoints.Checkpoints, "read"), 0, .1),
-    "writing the run": ((training.Run, "_write"), 0, .02)}
+    "writing the run": ((loop, "write_run"), 0, .02)}
 
 
 def child(out, programs, files, moment, calls, here):
