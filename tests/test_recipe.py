@@ -43,7 +43,7 @@ def test_what_is_set_is_taken():
         assert getattr(recipe_for(x, **{name: v}), name) == v
     assert recipe_for(x, net=dict(features=8)).net == chosen.net | dict(features=8), "what `net` does not say follows from the pictures"
     assert recipe_for(x, time_sampler="logit_normal").shift == 1, "another distribution of times is taken as it is"
-    assert chosen.shift == 4 and chosen.interval == (0., .6*4) and chosen.spacing == "karras"
+    assert chosen.shift == 2.83 and chosen.interval == (0., 2.4) and chosen.spacing == "karras"
 
 
 @pytest.mark.parametrize("images, spread", [(np.zeros((3, 8, 8, 1)), .01), (np.tile([0., 1.], (3, 8, 4))[..., None], 1.), (rng.random((50, 9, 7, 3)), .58)])
@@ -147,7 +147,7 @@ def test_block_before_a_training(capsys, monkeypatch, tmp_path):
     loud = dict(quick, progress=True, model=dense(), steps=10, out=tmp_path/"run")
     train(bars(), **loud)
     said = capsys.readouterr().out
-    for words in ("pictures: 38 of 6 x 10 x 1, no labels", "network: 2,012 parameters, your own", "shift 1.25", "steps 10", "interval (0.0, 0.75)"): assert words in said, f"{words!r} is missing in {said}"
+    for words in ("pictures: 38 of 6 x 10 x 1, no labels", "network: 2,012 parameters, your own", "shift 1.18", "steps 10", "interval (0.0, 0.75)"): assert words in said, f"{words!r} is missing in {said}"
     with pytest.raises(ValueError, match="another run"): train(bars() + .1*0 + np.float32(0), resume=True, **(loud | dict(seed=5)))
     assert "pictures:" not in capsys.readouterr().out, "nothing is said before it is clear that training can begin"
 

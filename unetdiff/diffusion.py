@@ -309,10 +309,11 @@ def noise_for(images,    # `[n, H, W, C]` in [0, 1]
     black, white = settings.get("pixel_range", (-1., 1.))
     spread = round((white - black)*float(images.std()), 2)
     times_larger = max(1., max(images.shape[1:3])/8)
-    shift = settings.get("shift", 1. if "time_sampler" in settings else times_larger)
+    shift = 1. if "time_sampler" in settings else round(times_larger**.75, 2)
     spacing = "karras_coarse" if len(np.unique(images)) <= 32 else "karras"
-    guidance = round(1.3 + .3*float(np.log2(shift)), 2)
-    return dict(sigma_data=max(.01, spread), shift=shift, guidance=guidance, interval=(0., .6*shift), spacing=spacing)
+    guidance = round(1.3 + .3*float(np.log2(times_larger)), 2)
+    interval = 0., round(.6*times_larger, 2)
+    return dict(sigma_data=max(.01, spread), shift=shift, guidance=guidance, interval=interval, spacing=spacing)
 
 # %% ../nbs/02_diffusion.ipynb #02-072
 def predict(process:Process, # the choices

@@ -146,8 +146,8 @@ presets = {"default": Recipe(),
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
     "The recipe for these pictures: what is not set follows from 256 of them."
     some = a_few(images, 1024)
-    net = net_for(some.shape[1:]) | settings.get("net", {})
-    return Recipe(**noise_for(some, **settings) | settings | dict(net=net))
+    net, steps = net_for(some.shape[1:]) | settings.get("net", {}), Recipe.steps if max(some.shape[1:3]) <= 8 else 6000
+    return Recipe(**noise_for(some, **settings) | dict(steps=steps) | settings | dict(net=net))
 
 # %% ../nbs/03_training.ipynb #03-032
 @partial(Programs, keep=8, donate_argnames="state")
