@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['flat', 'Reference', 'digits_reference', 'radii', 'prdc', 'frechet', 'kernel_distance', 'nearest', 'copies', 'quality',
-           'as_table', 'Scores', 'real_scores', 'proportional_labels']
+           'as_table', 'Scores', 'real_scores', 'proportional_labels', 'proportional_rows']
 
 # %% ../nbs/06_metrics.ipynb #06-004
 import warnings
@@ -18,10 +18,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances, pairwise_distances_chunked
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
-from .data import digits, split
+from .data import digits, split, take_rows
 from .engine.arguments import Count, Seed, Switch
-from .engine.arguments import as_array, as_images, as_labels, check, checked, label_positions, whole
-from .engine.sources import collect, fingerprint, label_names
+from .engine.arguments import as_array, as_condition, as_images, as_labels, check, checked, label_positions, whole
+from .engine.sources import collect, describe, fingerprint, label_names
 from .training import Run
 
 # %% ../nbs/06_metrics.ipynb #06-008
@@ -246,8 +246,12 @@ def proportional_labels(n:Count, reference:Reference|None=None): # `[n]`; None: 
     "`n` labels, each as often as among the real pictures."
     if reference is None: reference = digits_reference()
     check(reference.labels is not None, "reference", "pictures without labels", "labelled ones")
-    labels = np.sort(reference.labels)
-    return np.array(reference.names)[labels[np.arange(n)*len(labels)//n]]
+    return np.array(reference.names)[reference.labels[proportional_rows(n, reference)]]
+
+def proportional_rows(n:int, reference:Reference): # `[n]`
+    "The numbers of `n` real pictures, of each label as many as there are among all."
+    order = np.arange(len(reference.images)) if reference.labels is None else np.argsort(reference.labels, kind="stable")
+    return order[np.arange(n)*len(order)//n]
 
 # %% ../nbs/06_metrics.ipynb #06-061
 def _reference_for(run:Run, images, labels) -> Reference:
@@ -264,14 +268,23 @@ def _reference_for(run:Run, images, labels) -> Reference:
     return known
 
 # %% ../nbs/06_metrics.ipynb #06-062
+def _condition_for(run:Run, condition, rows, n:int): # numbers of pictures among `n`
+    "The condition of those pictures, refused if it is not what a run was trained with; None if that was nothing."
+    condition = as_condition(condition, n)
+    known = run.info.get("condition")
+    these = None if condition is None else describe(condition)
+    check(these == known, "condition", these, f"what the run was trained with: {known}")
+    return take_rows(condition, rows)
+
 @patch
-@delegates(Run.sample, but=["label", "path"])
+@delegates(Run.sample, but=["label", "condition", "path"])
 @checked
 def evaluate(self:Run,
              n:Count=1024,   # samples; scores depend on it
              seed:Seed=0,    # of the samples and of the real pictures beside them
              *, images=None, # what the run was trained on, as for `train`, or its `Reference`; None: digits
              labels=None,    # their labels; without any there is no `accuracy`
+             condition=None, # what else the network was told of them, if it was; samples are told it of as many real pictures
              **kwargs        # as in `run.sample`
             ) -> Scores: # `accuracy`, `precision`, ... by name; those of real pictures in `.real`
     "The quality of samples from a run, against all real pictures."
@@ -279,6 +292,7 @@ def evaluate(self:Run,
     y = None if self.classes is None else reference.labels
     train = split(reference.images, y, self.recipe.test_size)[0]
     asked = None if self.classes is None else proportional_labels(n, reference)
+    told = _condition_for(self, condition, proportional_rows(n, reference), len(reference.images))
     real = real_scores(n, seed, reference)
-    fake = self.sample(n, asked, seed=seed, **kwargs)
+    fake = self.sample(n, asked, condition=told, seed=seed, **kwargs)
     return Scores(reference.score(fake, asked, train), real)
