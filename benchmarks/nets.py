@@ -112,7 +112,7 @@ def trainer(build, recipe, optimizer, x):
     first = lambda params, rest: TrainState(params, (params,)*len(recipe.exponents), optimizer.init(params), rest)
     state = layout.start(first, params, rest)
     x, key = place((x, jax.random.key(0)), layout.everywhere)
-    steps = partial(train_steps, graph=graph, recipe=recipe, optimizer=optimizer, classes=None, layout=layout)
+    steps = partial(train_steps, graph=graph, recipe=recipe, optimizer=optimizer, hidden=None, layout=layout)
     return nnx.merge(graph, params, rest), state, (steps, (0, recipe.log_every, x, None, key))
 
 

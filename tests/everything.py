@@ -60,9 +60,9 @@ def traced():
     raise AssertionError("no program was called")
 
 
-def dense():
+def dense(classes=3, condition=None):
     "A network; Flax's random numbers travel unasked."
-    with jax.transfer_guard("allow"): return Dense(64, 16, nnx.Rngs(0), classes=3)
+    with jax.transfer_guard("allow"): return Dense(64, 16, nnx.Rngs(0), classes=classes, condition=condition)
 
 
 def trainings(folder):
@@ -76,6 +76,15 @@ def trainings(folder):
     train(x, y, model=run, callback=unetdiff.monitor(folder/"pictures", n=8), **small)
     run.save(folder/"saved")
     return load(folder/"saved", model=dense())
+
+
+def conditions():
+    "Networks that are told a vector, or labels and a smaller picture."
+    for c, labels, stream in ((x.mean((1, 2)), None, False), (x[:, ::2, ::2], y, True)):
+        with traced(): train(x, labels, condition=c, net=net, **small)
+        run = train(x, labels, condition=c, model=dense(labels is not None and 3 or None, c.shape[1:]), stream=stream, **small)
+        run.sample(2, condition=c[0], guidance=2., interval=(0, np.inf))
+        run.plot_samples(), run.plot_sheet(2), run.bits_per_dim(stops=4)
 
 
 def pictures(run):
@@ -105,6 +114,7 @@ def everything():
     unetdiff.keep_compiled()
     unetdiff.digits()
     with tempfile.TemporaryDirectory() as folder: run = trainings(Path(folder))
+    conditions()
     pictures(run)
     figures(run)
     run.evaluations(sampler="heun")

@@ -14,15 +14,18 @@ def by_numpy(key, shape, dtype=np.float32, *_):
 
 
 class Dense(nnx.Module):
-    "Two layers over all pixels and the time."
-    def __init__(self, pixels, width, rngs, classes=None):
+    "Two layers over all pixels and the time, and over what it is told besides: labels, then a condition of any shape."
+    def __init__(self, pixels, width, rngs, classes=None, condition=None):
         self.a = nnx.Linear(pixels + 1, width, kernel_init=by_numpy, rngs=rngs)
         self.b = nnx.Linear(width, pixels, kernel_init=by_numpy, rngs=rngs)
+        self.condition = None if condition is None else nnx.Linear(int(np.prod(condition)), width, kernel_init=by_numpy, rngs=rngs)
         self.label = None if classes is None else nnx.Embed(classes + 1, width, embedding_init=by_numpy, rngs=rngs)
 
-    def __call__(self, x, t, label=None):
+    def __call__(self, x, t, *given):
+        given = iter(given)
         h = self.a(jnp.concatenate([x.reshape(len(x), -1), t[:, None]/1000], -1))
-        if label is not None: h = h + self.label(label)
+        if self.label is not None: h = h + self.label(next(given))
+        if self.condition is not None: h = h + self.condition(next(given).reshape(len(x), -1))
         return self.b(nnx.gelu(h)).reshape(x.shape)
 
 
@@ -32,9 +35,9 @@ class Scale(nnx.Module):
     def __call__(self, x, t): return self.by[...]*x
 
 
-def dense_for(recipe, channels, classes):
+def dense_for(recipe, channels, classes, condition=None):
     "In the place of `unetdiff.training.unet_for`: how to make a dense network for pictures of 8 x 8 pixels."
-    return partial(Dense, 64*channels, 32, classes=classes)
+    return partial(Dense, 64*channels, 32, classes=classes, condition=condition)
 
 
 class Moody(nnx.Module):

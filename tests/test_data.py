@@ -8,7 +8,7 @@ from sklearn.model_selection import train_test_split
 from test_arguments import refuses
 
 from unetdiff import digits, show_images
-from unetdiff.data import batch_at, draw_batch, drop_labels, from_range, hold_back, split, to_range
+from unetdiff.data import batch_at, draw_batch, hide, from_range, hold_back, split, to_range
 from unetdiff.engine.sources import Pictures, pictures
 
 tiles = np.ones((4, 4, 4, 1))*np.array([0, .25, .75, 7.]).reshape(4, 1, 1, 1)
@@ -91,19 +91,19 @@ def test_batch_from_a_stream():
 
 def test_hidden_labels():
     labels = jnp.arange(1000) % 10
-    hidden = np.asarray(drop_labels(jax.random.key(0), labels, .3, 10))
+    hidden = np.asarray(hide(jax.random.key(0), labels, .3, 10))
     assert .25 < (hidden == 10).mean() < .35
     assert (hidden[hidden < 10] == np.asarray(labels)[hidden < 10]).all(), "the others stay as they are"
-    assert drop_labels(None, None, .3, 10) is None
+    assert hide(None, None, .3, 10) is None
 
 
 @pytest.mark.filterwarnings("ignore:batch_size")
 def test_hold_back(digit_images, digit_labels):
-    (x, held_x, y, held_y), (to_look_at, labels) = hold_back(digit_images, digit_labels, .05, (-1., 1.))
+    (x, held_x, (y, _), (held_y, _)), (to_look_at, (labels, _)) = hold_back(digit_images, (digit_labels, None), .05, (-1., 1.))
     assert (len(x), len(held_x), len(to_look_at)) == (1707, 90, 64) == (len(y), len(held_y), len(labels))
     assert (x.min(), held_x.max(), to_look_at.min()) == (-1, 1, 0)
     np.testing.assert_allclose(from_range(held_x[:64]), to_look_at, atol=1e-6)
-    (x, *_), _ = hold_back(digit_images[:21], None, .05, (-1., 1.), parts=3)
+    (x, *_), _ = hold_back(digit_images[:21], (None, None), .05, (-1., 1.), parts=3)
     assert len(x) % (3*jax.device_count()) == 0 or len(x) == 19, "the devices should share them evenly"
-    streamed = hold_back(pictures(digit_images[:21]), None, .05, (-1., 1.))[0][0]
+    streamed = hold_back(pictures(digit_images[:21]), (None, None), .05, (-1., 1.))[0][0]
     assert isinstance(streamed, Pictures) and len(streamed) == 19

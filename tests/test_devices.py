@@ -32,7 +32,7 @@ def first_losses(images, labels, devices, fsdp=False, parts=1, steps=20, **chang
     optimizer = adamw(100, flat=not fsdp)
     state = layout.start(lambda params, rest: TrainState(params, (params,), optimizer.init(params), rest), params, rest)
     data = place((to_range(images), labels, jax.random.key(0)), layout.everywhere)
-    return np.asarray(train_steps(state, 0, steps, *data, graph=graph, recipe=recipe, optimizer=optimizer, classes=10, layout=layout)[1])
+    return np.asarray(train_steps(state, 0, steps, *data, graph=graph, recipe=recipe, optimizer=optimizer, hidden=10, layout=layout)[1])
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from flax import nnx
 from networks import Dense
 
 from unetdiff import train
-from unetdiff.data import draw_batch, drop_labels
+from unetdiff.data import draw_batch, hide
 from unetdiff.diffusion import Process, draw_noise, loss, predictions, schedules, time_samplers, weightings
 from unetdiff.likelihood import elbo, ode_log_likelihood, rising_points
 from unetdiff.sampling import points, sample_loop, samplers, spacings
@@ -81,7 +81,7 @@ def test_training_gives_the_same(tiny_run, digit_images, digit_labels, tiny_sett
 
 
 def test_draws_are_the_same():
-    draws = lambda: (draw_batch(jax.random.key(1), np.arange(100.), batch_size=8)[0], drop_labels(jax.random.key(1), np.ones(50, np.int32), .5, 3), draw_noise(Process(), jax.random.key(1), x))
+    draws = lambda: (draw_batch(jax.random.key(1), np.arange(100.), batch_size=8)[0], hide(jax.random.key(1), np.ones(50, np.int32), .5, 3), draw_noise(Process(), jax.random.key(1), x))
     double = jax.device_get(draws())
     jax.config.update("jax_enable_x64", False)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), double, jax.device_get(draws()))

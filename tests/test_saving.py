@@ -146,7 +146,7 @@ def whole_trainings(cases, folder):
     return len(done)
 
 
-def small_dense_for(recipe, channels, classes):
+def small_dense_for(recipe, channels, classes, condition=None):
     "In the place of `unetdiff.training.unet_for`: how to make a dense network for pictures of 4 x 4 pixels."
     return partial(Dense, 16*channels, 8, classes=classes)
 

@@ -94,12 +94,12 @@ def sample(run:str,        # folder of a run
     from unetdiff import load
     from unetdiff.engine.arguments import as_path, check
     from unetdiff.engine.loop import say
-    from unetdiff.viz import image_grid, labels_in_turn
+    from unetdiff.viz import image_grid, told_in_turn
     file = as_path(out)
     check(not file.exists(), "out", f"{out!r}, which is there already", "the name of a new file")
     run = load(run)
-    asked = labels_in_turn(run, n) if label is None else label
-    drawn = run.sample(n, asked, steps=steps, guidance=guidance, seed=seed)
+    told = told_in_turn(run, n) | ({} if label is None else dict(label=label))
+    drawn = run.sample(n, steps=steps, guidance=guidance, seed=seed, **told)
     image_grid(drawn, cols).save(file)
     say(f"In {out}: {n} pictures ({run.evaluations(steps=steps, guidance=guidance)} network evaluations each).")
 

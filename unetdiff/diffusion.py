@@ -317,18 +317,18 @@ def noise_for(images,    # `[n, H, W, C]` in [0, 1]
 
 # %% ../nbs/02_diffusion.ipynb #02-072
 def predict(process:Process, # the choices
-            model,  # (input, step, *label) -> prediction
+            model,  # (input, step, *given) -> prediction
             x_t,    # `[B, H, W, C]`
             t,      # `[B]` times in [0, 1]
-            *label  # `[B]`, if the network takes labels
+            *given  # what else the network is told: labels `[B]`, a condition `[B, ...]`
            ): # `[B, H, W, C]`
     "What the network predicts; its input is scaled to unit variance, its time counted in steps."
     alpha, sigma, _ = process.at(t, x_t)
-    return model(x_t/jnp.hypot(process.sigma_data*alpha, sigma), t*(process.schedule.T - 1), *label)
+    return model(x_t/jnp.hypot(process.sigma_data*alpha, sigma), t*(process.schedule.T - 1), *given)
 
-def denoise(process:Process, model, x_t, t, *label): # as in predict -> `[B, H, W, C]`
+def denoise(process:Process, model, x_t, t, *given): # as in predict -> `[B, H, W, C]`
     "The network's estimate of the picture x_0 in `x_t`."
-    return convert(predict(process, model, x_t, t, *label), x_t, *process.at(t, x_t))
+    return convert(predict(process, model, x_t, t, *given), x_t, *process.at(t, x_t))
 
 # %% ../nbs/02_diffusion.ipynb #02-074
 @checked
@@ -345,17 +345,17 @@ def draw_noise(process:Process, # the distribution of times
 
 # %% ../nbs/02_diffusion.ipynb #02-075
 def loss(process:Process, # the choices
-         model,           # (input, step, *label) -> prediction
+         model,           # (input, step, *given) -> prediction
          x_0,             # `[B, H, W, C]` in the range that the network sees
          t,               # `[B]` times in [0, 1]
          eps,             # noise `[B, H, W, C]`
-         *label,          # `[B]`, if the network takes labels
+         *given,          # what else the network is told: labels `[B]`, a condition `[B, ...]`
          gradient_penalty:float=0. # weight of the gradient penalty
         ): # a number
     "The weighted squared error of the network's prediction."
     alpha, sigma, (a, b) = process.at(t, x_0)
     def mean_and_all(model, x_t):
-        p = predict(process, model, x_t, t, *label)
+        p = predict(process, model, x_t, t, *given)
         return p.mean(), p
     x_t = add_noise(process.schedule, x_0, t, eps)
     if gradient_penalty: gradient, p = nnx.grad(mean_and_all, argnums=1, has_aux=True)(model, x_t)

@@ -117,13 +117,13 @@ def ode_log_likelihood(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the
 
 # %% ../nbs/08_likelihood.ipynb #08-031
 @Programs
-def elbo_and_ode(state, at, key, i, x, label, *, graph, process):
+def elbo_and_ode(state, at, key, i, x, given, *, graph, process):
     "Bound and flow of pictures number `i`, with their paths, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     model = nnx.merge(graph, state)
     model.eval() # without dropout, and with the statistics of training
-    label = () if label is None else (label,)
-    estimate = lambda x, t: denoise(process, model, x, jnp.full(len(x), t.t), *label)
+    told = jax.tree.leaves(given)
+    estimate = lambda x, t: denoise(process, model, x, jnp.full(len(x), t.t), *told)
     return [f(estimate, x, at, keys, process.sigma_data, path=True)
             for f in (elbo, ode_log_likelihood)]
 
@@ -131,7 +131,7 @@ def elbo_and_ode(state, at, key, i, x, label, *, graph, process):
 @patch
 def undecided(self:Run,
               x,                # `[n, H, W, C]` continuous pictures, in the network's range
-              labels,           # `[n]` labels, or None
+              given,            # what the network is told: `[n]` labels, None, or a tree of arrays
               at:NoiseLevel,    # `[m]` points of rising noise
               key,              # of everything random
               batch_size:int=64 # pictures at a time
@@ -139,7 +139,7 @@ def undecided(self:Run,
     "Bound and flow of each picture, batch by batch."
     graph, state = nnx.split(self.model)
     program = partial(elbo_and_ode, graph=graph, process=self.recipe.process)
-    parts = map_batches(program, (state, at, key), (x, labels), batch_size)
+    parts = map_batches(program, (state, at, key), (x, given), batch_size)
     return jax.tree.map(lambda *part: np.concatenate(part, -1)[..., :len(x)], *jax.device_get(parts))
 
 # %% ../nbs/08_likelihood.ipynb #08-033
@@ -169,6 +169,7 @@ def bits_per_dim(self:Run,
                  images=None, # `[n, H, W, C]` in [0, 1], on grey levels; None: the held-out ones
                  labels=None, # `[n]` their labels
                  *,
+                 condition=None,         # what else the network is told of them
                  levels:at_least(2)=17,  # number of grey levels
                  stops:at_least(2)=64,   # noise levels that are looked at
                  low:float=.03,          # the lowest of them, sigma/alpha
@@ -177,14 +178,14 @@ def bits_per_dim(self:Run,
                  batch_size:Count=None   # pictures at a time; None: as in a training step
                 ) -> dict: # `bound`, `bound_error`, `flow`, `flow_error`, `n`
     "Bits per dimension by the bound and by the flow, and their standard errors."
-    if images is None: images, labels = self.held_out
+    if images is None: images, labels, condition, *_ = *self.held_out, condition
     check(len(images) > 1, "images", f"{len(images)} picture (None stands for those held back)", "at least 2")
     k1, k2 = jax.random.split(random_key(seed))
     x = _continuous(self, images, labels, levels, k1)
     at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)
-    labels = self.labels_for(n, labels, seed)
+    given = self.given_for(n, labels, condition, seed)
     batch_size = min(n, batch_size or max(1, self._portion//2))
-    (bound_nats, _), (flow_nats, _) = self.undecided(x, labels, at, k2, batch_size)
+    (bound_nats, _), (flow_nats, _) = self.undecided(x, given, at, k2, batch_size)
     lo, hi = self.recipe.pixel_range
     width = (hi - lo)/(levels - 1)
     bound, bound_error = summary(bound_nats, x[0].size, width)

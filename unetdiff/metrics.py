@@ -21,10 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise_distances, pairwise_distances_chunked
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
-from .data import digits, split
+from .data import digits, split, take_rows
 from .engine.arguments import Count, NameOr, Seed, Switch
-from .engine.arguments import as_array, as_images, as_labels, check, checked, choose, label_positions, whole
-from .engine.sources import collect, fingerprint, label_names
+from .engine.arguments import as_array, as_condition, as_images, as_labels, check, checked, choose, label_positions, whole
+from .engine.sources import collect, describe, fingerprint, label_names
 from .training import Run
 
 # %% ../nbs/06_metrics.ipynb #06-008a
@@ -354,15 +354,15 @@ def score(self:Reference, fake, # samples
 
 # %% ../nbs/06_metrics.ipynb #06-058a
 @patch(as_prop=True)
-def halves(self:Reference) -> tuple: # a `Reference`; pictures; their labels from 0, or None
-    "One half of the pictures to compare with, and the other half, which is new to its features; 5,000 each at most."
+def halves(self:Reference) -> tuple: # a `Reference`; numbers of pictures
+    "One half of the pictures to compare with, and the numbers of the other half, new to its features; 5,000 each at most."
     if "halves" not in self.known:
         n = len(self.images)
         check(n >= 14, "images", f"{n} pictures", "at least 14, for they are cut in two halves")
-        a, new, y, new_y = split(self.images, self.labels, .5)
-        given = None if y is None else np.array(self.names)[y[:5000]]
-        half = Reference(a[:5000], given, self.names, self.extractor)
-        self.known["halves"] = half, new[:5000], None if y is None else new_y[:5000]
+        of, new, *_ = split(np.arange(n), self.labels, .5)
+        given = None if self.labels is None else np.array(self.names)[self.labels[of[:5000]]]
+        half = Reference(self.images[of[:5000]], given, self.names, self.extractor)
+        self.known["halves"] = half, new[:5000]
     return self.known["halves"]
 
 @patch(as_prop=True)
@@ -389,17 +389,17 @@ def judge(self:Reference, fake, labels, # `[N, H, W, C]`; `[N]` from 0, or None
 # %% ../nbs/06_metrics.ipynb #06-059a
 @patch
 @checked
-def yardsticks(self:Reference, n:Count, seed:Seed=0) -> tuple: # rows by name; their labels from 0, or None
+def yardsticks(self:Reference, n:Count, seed:Seed=0) -> tuple: # rows by name; numbers of the new real pictures
     "What three sets of `n` pictures score against the first half: new real ones, a Gaussian's, shuffled ones."
     if (n, seed) not in self.known:
-        half, new, y = self.halves
-        i = np.random.default_rng(seed).permutation(len(new))[:n]
-        x, y = new[i], None if y is None else y[i]
+        half, new = self.halves
+        i = new[np.random.default_rng(seed).permutation(len(new))[:n]]
+        x, y = self.images[i], None if self.labels is None else self.labels[i]
         gaussian = gaussian_like(half.images, half.labels, i if y is None else y, seed)
         rows = {"new real": self.judge(x, y, self.images, itself=True),
                 "Gaussian": self.judge(gaussian, y, self.images),
                 "shuffled tiles": self.judge(shuffle_tiles(x, seed), y, self.images)}
-        self.known[n, seed] = rows, y
+        self.known[n, seed] = rows, i
     return self.known[n, seed]
 
 # %% ../nbs/06_metrics.ipynb #06-060
@@ -434,23 +434,34 @@ def _remarks(asked:int, n:int, half:Reference, labelled:bool) -> list:
     return said
 
 # %% ../nbs/06_metrics.ipynb #06-062
+def _condition_for(run:Run, condition, rows, n:int): # numbers of pictures among `n`
+    "The condition of those pictures, refused if it is not what a run was trained with; None if that was nothing."
+    condition = as_condition(condition, n)
+    known = run.info.get("condition")
+    these = None if condition is None else describe(condition)
+    check(these == known, "condition", these, f"what the run was trained with: {known}")
+    return take_rows(condition, rows)
+
 @patch
-@delegates(Run.sample, but=["label", "path"])
+@delegates(Run.sample, but=["label", "condition", "path"])
 @checked
 def evaluate(self:Run,
              n:Count=1024,   # samples; as many as half of the pictures, if those are fewer
              seed:Seed=0,    # of the samples and of the rows beside them
              *, images=None, # what the run was trained on, as for `train`, or its `Reference`; None: digits
              labels=None,    # their labels; without any there is no `accuracy`
+             condition=None, # what else the network was told of them, if it was; samples are told it of as many real pictures
              **kwargs        # as in `run.sample`
             ) -> Scores: # `accuracy`, `precision`, ... by name; those of new real pictures in `.real`
     "The quality of samples from a run, against half of the real pictures, with three rows to compare."
     check(n > 5, "n", n, "a whole number from 6, for scores look at the fifth neighbour")
     reference = _reference_for(self, images, labels)
-    half, new, _ = reference.halves
-    rows, y = reference.yardsticks(min(n, len(new)), seed)
-    if self.classes is None: y = None
-    fake = self.sample(min(n, len(new)), None if y is None else np.array(reference.names)[y], seed=seed, **kwargs)
+    half, new = reference.halves
+    rows, i = reference.yardsticks(min(n, len(new)), seed)
+    y = None if self.classes is None else reference.labels[i]
+    asked = None if y is None else np.array(reference.names)[y]
+    told = _condition_for(self, condition, i, len(reference.images))
+    fake = self.sample(len(i), asked, condition=told, seed=seed, **kwargs)
     known = None if self.classes is None else reference.labels
     train = split(reference.images, known, self.recipe.test_size)[0]
     scores = reference.judge(fake, y, train)

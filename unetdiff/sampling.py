@@ -15,13 +15,13 @@ import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
-from .data import from_range, to_range
+from .data import as_seen, from_range, hidden_values, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
 from .engine.arguments import (Count, NonNegative, Number, Seed, Switch, as_array, as_images,
-                                       as_mask, check, checked, choose, label_positions, number,
+                                       as_mask, check, checked, choose, condition_rows, label_positions, number,
                                        rising, said_labels)
 from .engine.devices import Programs, at_a_time, map_batches, random_key
-from .engine.sources import label_names
+from .engine.sources import condition_shape, label_names
 from .training import Run
 
 # %% ../nbs/04_sampling.ipynb #04-009
@@ -167,20 +167,21 @@ def churned(spacing,         # a name in spacings, or a function like those
 
 # %% ../nbs/04_sampling.ipynb #04-042
 def guided_denoiser(process:Process, # what the network predicts
-                    model,           # (x_t, step, label) -> prediction
-                    classes:int|None, # number of labels
-                    label,           # `[B]` labels, None if the model takes none
-                    guidance=1.,     # how far the label's effect is exaggerated
+                    model,           # (x_t, step, *given) -> prediction
+                    hidden,          # what stands in the place of `given` where it is hidden: one more than the last label
+                    given,           # what the model is told: `[B]` labels, None, or a tree of arrays
+                    guidance=1.,     # how far the effect of that is exaggerated
                     interval=(0, np.inf) # lowest and highest sigma/alpha at which to do so
                    ) -> Callable: # (x, t: NoiseLevel) -> estimate of the clean picture
-    "The network as samplers call it, with its label and guidance."
+    "The network as samplers call it, with what it is told and guidance."
     def estimate(x, t):
-        call = lambda *label: denoise(process, model, x, jnp.full(len(x), t.t), *label)
-        if label is None: return call()
+        call = lambda told: denoise(process, model, x, jnp.full(len(x), t.t), *jax.tree.leaves(told))
+        if not jax.tree.leaves(given): return call(given)
         calls = evaluations_at(t, guidance, interval)
         w = jnp.where(calls == 2, guidance, 1.)
         def add(i, x_0): # first with the label, then perhaps without
-            return x_0 + jnp.where(i == 0, w, 1 - w)*call(jnp.where(i == 0, label, classes))
+            told = jax.tree.map(lambda v, h: jnp.where(i == 0, v, h), given, hidden)
+            return x_0 + jnp.where(i == 0, w, 1 - w)*call(told)
         return jax.lax.fori_loop(0, calls, add, jnp.zeros_like(x))
     return estimate
 
@@ -209,14 +210,14 @@ thresholdings = { # name: (x_0, black, white) -> x_0
 
 # %% ../nbs/04_sampling.ipynb #04-048
 @Programs
-def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, label, known,
-                 *, graph, process, pixel_range, rule, thresholding, classes, path):
+def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, given, known,
+                 *, graph, process, pixel_range, rule, thresholding, hidden, path):
     "Pictures number `i`, from `alpha x_0 + noise z` at the first noise level, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     if z is None: z = noise_for(keys, 2**20, x_0.shape)
     model = nnx.merge(graph, state)
     model.eval() # without dropout, and with the statistics of training
-    guess = guided_denoiser(process, model, classes, label, guidance, interval)
+    guess = guided_denoiser(process, model, hidden, given, guidance, interval)
     def estimate(x, t):
         e = thresholding(guess(x, t), *pixel_range)
         return e if known is None else jnp.where(known, x_0, e)
@@ -238,7 +239,7 @@ def plan(self:Run,
          steps:Count=None,                # solver steps; None, here and below: the recipe's
          sampler:str|Callable|None=None,  # a name in samplers, or a rule
          spacing:str|Callable|None=None,  # a name in spacings, or a function like those
-         guidance:Number=None,            # 1: the label's plain effect; above: exaggerated, twice the cost
+         guidance:Number=None,            # 1: the plain effect of what the network is told; above: exaggerated, twice the cost
          interval:Interval=None,          # lowest and highest sigma/alpha guided; everywhere: (0, inf)
          thresholding:str|Callable|None=None,    # a name in thresholdings, or a function like those
          start:float|None=None            # sigma/alpha at the first level; None: the spacing's
@@ -246,10 +247,12 @@ def plan(self:Run,
     "Check what was asked for, and fill in the rest from the recipe."
     given = dict(sample_steps=steps, sampler=sampler, spacing=spacing, guidance=guidance,
                  interval=interval, thresholding=thresholding)
-    if self.classes is None and guidance is None: given["guidance"] = 1.
+    told = hidden_values(self.info)
+    is_label_alone = self.classes is not None and told[1] is None
+    if guidance is None and not is_label_alone: given["guidance"] = 1.
     r = vars(self.recipe) | {name: v for name, v in given.items() if v is not None}
     takes = "1, for this network knows no labels"
-    check(r["guidance"] == 1 or self.classes is not None, "guidance", guidance, takes)
+    check(r["guidance"] == 1 or told != (None, None), "guidance", guidance, takes)
     schedule = self.recipe.process.schedule
     t = choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"])
     rule = choose(samplers, r["sampler"], "sampler")
@@ -297,6 +300,15 @@ def labels_for(self:Run,
     check(not np.isin(y, unseen).any(), "label", got, "one of which there were")
     return np.broadcast_to(y, (n,))
 
+@patch
+def given_for(self:Run, n:int, label, condition, seed:int) -> tuple: # labels `[n]` or None, condition `[n, ...]` or None
+    "All that the network is told of `n` pictures, checked, and as it sees it."
+    shape = condition_shape(self.info)
+    takes = "None, for this network was trained without one"
+    check(shape or condition is None, "condition", f"a {type(condition).__name__}", takes)
+    if shape: condition = condition_rows(condition, n, shape)
+    return as_seen((self.labels_for(n, label, seed), condition), self.recipe.pixel_range)
+
 # %% ../nbs/04_sampling.ipynb #04-055
 @patch(as_prop=True)
 def _portion(self:Run) -> int:
@@ -304,15 +316,15 @@ def _portion(self:Run) -> int:
     return at_a_time(self.recipe.batch_size, self.recipe.grad_accum_steps)
 
 @patch
-def _walk(self:Run, plan:Plan, label, x_0, noise, seed, path, batch_size, z=None, known=None):
+def _walk(self:Run, plan:Plan, given, x_0, noise, seed, path, batch_size, z=None, known=None):
     "Pictures in [0, 1], batch by batch, from `x_0` with so much noise at the first level."
     n, (graph, state) = len(x_0), nnx.split(self.model)
     recipe = self.recipe
     draw = partial(sample_batch, graph=graph, process=recipe.process,
                    pixel_range=recipe.pixel_range, rule=plan.rule,
-                   thresholding=plan.thresholding, classes=self.classes, path=path)
+                   thresholding=plan.thresholding, hidden=hidden_values(self.info), path=path)
     shared = state, plan.at, plan.guidance, plan.interval, noise, random_key(seed)
-    each = x_0, z, self.labels_for(n, label, seed), known
+    each = x_0, z, given, known
     parts = map_batches(draw, shared, each, batch_size or self._portion)
     x = np.concatenate(jax.device_get(parts), -4)[..., :n, :, :, :]
     got = f"{plan.guidance}, which leads to pixels that are no numbers"
@@ -328,6 +340,7 @@ def sample(self:Run,
            n:Count,                  # how many pictures
            label:int|str|list|None=None, # one of `run.names`, or n of them; None: as often as in training
            *,
+           condition=None,           # what the network was trained with: one for all pictures, or n of them
            seed:Seed=0,              # noise, and labels where None is given
            z=None,                   # `[n, H, W, C]` standard normal, to start from; None: drawn
            path:Switch=False,        # return the whole path from noise to picture
@@ -341,7 +354,8 @@ def sample(self:Run,
         check(z.shape == shape, "z", f"shape {z.shape}", f"shape {shape}")
     noise = np.hypot(np.float32(self.recipe.sigma_data)*plan.at.alpha[0], plan.at.sigma[0])
     nothing = np.broadcast_to(np.float32(0), shape)
-    return jax.device_put(self._walk(plan, label, nothing, noise, seed, path, batch_size, z))
+    given = self.given_for(n, label, condition, seed)
+    return jax.device_put(self._walk(plan, given, nothing, noise, seed, path, batch_size, z))
 
 # %% ../nbs/04_sampling.ipynb #04-062
 @patch
@@ -367,6 +381,7 @@ def reconstruct(self:Run,
                 images,                   # `[n, H, W, C]` in [0, 1]
                 label:int|str|list|None=None, # their labels, as in sample
                 *,
+                condition=None,           # what else the network is told of them, as in sample
                 known=None,               # bool `[H, W]`, `[n, H, W]` or `[n, H, W, C]`: pixels that stay
                 seed:Seed=0,              # noise
                 path:Switch=False,        # return the whole path
@@ -379,7 +394,8 @@ def reconstruct(self:Run,
     check(images.shape[1:] == shape, "images", f"shape {images.shape}", takes)
     x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
     mask = None if known is None else as_mask(known, images)
-    x = self._walk(plan, label, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
+    given = self.given_for(len(x_0), label, condition, seed)
+    x = self._walk(plan, given, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
     return jax.device_put(x if mask is None else np.where(mask, images, x))
 
 # %% ../nbs/04_sampling.ipynb #04-088

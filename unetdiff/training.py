@@ -18,13 +18,13 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
-from .data import batch_at, digits, drop_labels, hold_back
+from .data import batch_at, digits, hidden_values, hide, hold_back, take_rows
 from .diffusion import Interval, Process, draw_noise, loss, noise_for
-from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_path, check, checked, choose
+from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, as_path, check, checked, choose
 from .engine.checkpoints import Progress, check_free, check_same, differences, from_plain, is_custom, named_arrays, read_run, remembered, to_plain, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.loop import check_finite, in_words, make_history, steps_in, wait_for, watch
-from .engine.sources import a_few, as_given, collect, data_feed, describe, label_names
+from .engine.sources import a_few, as_given, collect, condition_shape, data_feed, describe, label_names
 from .unet import check_net, check_network, count_params, init, net_for, unet_for
 
 # %% ../nbs/03_training.ipynb #03-007
@@ -35,11 +35,10 @@ class TrainState(NamedTuple):
     optimizer: tuple     # the optimizer's memory
     rest: nnx.State      # what else a network keeps: dropout counters, batch statistics
 
-def loss_fn(params, rest, x_0, labels, t, eps, graph, process:Process, gradient_penalty:float=0.):
+def loss_fn(params, rest, x_0, given, t, eps, graph, process:Process, gradient_penalty:float=0.): # `given`: what the network is told besides, labels for example
     "The loss as a function of the parameters, and what the network keeps besides."
     model = nnx.merge(graph, params, rest, copy=True)
-    label = () if labels is None else (labels,)
-    value = loss(process, model, x_0, t, eps, *label, gradient_penalty=gradient_penalty)
+    value = loss(process, model, x_0, t, eps, *jax.tree.leaves(given), gradient_penalty=gradient_penalty)
     return value, nnx.split(model, nnx.Param, ...)[2]
 
 # %% ../nbs/03_training.ipynb #03-009
@@ -62,10 +61,10 @@ def ema_update(average, params, decay):
     return jax.tree.map(lambda a, p: (decay*a + (1 - decay)*p).astype(a.dtype), average, params)
 
 # %% ../nbs/03_training.ipynb #03-016
-def train_step(i, state:TrainState, x_0, labels, key, value_and_grad, process:Process, optimizer, exponents:tuple, steps:int):
+def train_step(i, state:TrainState, x_0, given, key, value_and_grad, process:Process, optimizer, exponents:tuple, steps:int):
     "One step: times and noise, gradient, update, average."
     t, eps = draw_noise(process, key, x_0, i/steps)
-    (value, rest), gradient = value_and_grad(state.params, state.rest, x_0, labels, t, eps)
+    (value, rest), gradient = value_and_grad(state.params, state.rest, x_0, given, t, eps)
     with usual_promotion(): updates, memory = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     average = tuple(ema_update(a, params, average_decay(i, e)) for a, e in zip(state.average, exponents))
@@ -86,7 +85,7 @@ class Recipe:
     sigma_data: Positive = .75            # standard deviation of the pictures in `pixel_range`
     pixel_range: Range = (-1., 1.)        # what the network sees for black and white
     gradient_penalty: NonNegative = 0.    # weight of the gradient penalty
-    label_dropout: Dropout = .1           # share of the labels hidden in training, in [0, 1)
+    label_dropout: Dropout = .1           # share of the pictures of which label and condition are hidden in training, in [0, 1)
     optimizer: str|Callable = "adamw"     # a name in `optimizers`, an optax optimizer, or a function that makes one from the number of steps
     lr: Positive = None                   # highest learning rate; None: the optimizer's usual one, 6e-3 for "adamw"
     steps: Count = 4000                   # training steps
@@ -98,7 +97,7 @@ class Recipe:
     sampler: NameOr = "dpmpp_2m"          # a name in `samplers`, or a step rule
     sample_steps: Count = 10              # solver steps
     spacing: NameOr = "karras_coarse"     # a name in `spacings`, or a function like those
-    guidance: Number = 1.3                # 1: the labels' plain effect; not used where there are none
+    guidance: Number = 1.3                # 1: the labels' plain effect; used where labels are all that the network is told
     interval: Interval = (0., .6)         # lowest and highest noise-to-signal ratio at which to guide
     thresholding: NameOr = "clip"         # a name in `thresholdings`: how each estimate of the picture is kept within `pixel_range`
 
@@ -151,28 +150,26 @@ def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pi
 
 # %% ../nbs/03_training.ipynb #03-032
 @partial(Programs, keep=8, donate_argnames="state")
-def train_steps(state:TrainState, start, stop, images, labels, key, *, graph, recipe:Recipe, optimizer, classes:int, layout:Layout):
+def train_steps(state:TrainState, start, stop, images, given, key, *, graph, recipe:Recipe, optimizer, hidden:tuple, layout:Layout):
     "Steps `start` to `stop`, at most `log_every`, as one program; the loss of each."
     penalty = recipe.gradient_penalty/(layout.mesh.size*recipe.grad_accum_steps)**2 # it is made of the mean over a batch, and each device sees but a share
     gradient = layout.value_and_grad(partial(loss_fn, graph=graph, process=recipe.process, gradient_penalty=penalty))
     def body(i, carry):
         state, losses = carry
         k1, k2, k3 = jax.random.split(jax.random.fold_in(key, i), 3)
-        x_0, y = batch_at(i - start, k1, images, labels, recipe.batch_size, recipe.pixel_range)
-        y = drop_labels(k2, y, recipe.label_dropout, classes)
-        state, value = train_step(i, state, x_0, y, k3, gradient, recipe.process, optimizer, recipe.exponents, recipe.steps)
+        x_0, told = batch_at(i - start, k1, images, given, recipe.batch_size, recipe.pixel_range)
+        told = hide(k2, told, recipe.label_dropout, hidden)
+        state, value = train_step(i, state, x_0, told, k3, gradient, recipe.process, optimizer, recipe.exponents, recipe.steps)
         return layout.constrain(state), losses.at[i - start].set(value)
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every, jnp.float32)))
 
 # %% ../nbs/03_training.ipynb #03-034
 @Programs
-def held_out_loss(average, rest, images, labels, *, graph, process:Process, size:int=64): # pictures at a time, a power of two
+def held_out_loss(average, rest, images, given, *, graph, process:Process, size:int=64): # pictures at a time, a power of two
     "The loss on held-out pictures, each used with several noises, 256 in all."
     of = jnp.arange(256) % len(images)
     t, eps = draw_noise(process, jax.random.key(0), images[of])
-    def part(i): # [size]
-        x_0, y = jax.tree.map(lambda a: a[of[i]], (images, labels))
-        return loss_fn(average, rest, x_0, y, t[i], eps[i], graph, process)[0]
+    part = lambda i: loss_fn(average, rest, *take_rows((images, given), of[i]), t[i], eps[i], graph, process)[0] # [size]
     return jax.lax.map(part, jnp.arange(256).reshape(-1, size)).mean()
 
 # %% ../nbs/03_training.ipynb #03-036
@@ -182,8 +179,8 @@ class Run:
     model: nnx.Module # the network that samples: averaged weights
     recipe: Recipe    # how it was trained
     history: dict     # arrays: `step`, `loss`, `loss_ema` of each step; `test_step`, `test_loss` of the held-out pictures
-    held_out: tuple   # up to 64 pictures that were held back, in [0, 1], and their labels or None
-    info: dict        # `shape` of a picture, `classes` and `label_counts` or None, perhaps `names`, `seed`, `data` (a checksum), `own_net` (the network is the user's own)
+    held_out: tuple   # up to 64 pictures that were held back, in [0, 1], their labels or None, and their condition if there is one
+    info: dict        # `shape` of a picture, `classes` and `label_counts` or None, perhaps `names` and `condition` (its shape and checksum), `seed`, `data` (a checksum), `own_net` (the network is the user's own)
     snapshots: dict = field(default_factory=dict) # "step/exponent/name": an array of that running average then; only where there are several exponents
     final: bool = True # False in the hands of a callback while training goes on
 
@@ -218,17 +215,17 @@ def load(path:PathLike=None,      # folder; None: the digits model that comes wi
     path = Path(str(files("unetdiff")/"digits")) if path is None else as_path(path)
     settings, weights, history, held_out, info, snapshots = read_run(path, vars(Recipe()), recipe, model is not None, forget=["optimizer"])
     recipe = Recipe(**settings)
-    if model is None: model = nnx.eval_shape(lambda: unet_for(recipe, info["shape"][-1], info["classes"])(rngs=nnx.Rngs(0)))
+    if model is None: model = nnx.eval_shape(lambda: unet_for(recipe, info["shape"][-1], info["classes"], condition_shape(info))(rngs=nnx.Rngs(0)))
     return Run(with_arrays(model, weights, path), recipe, history, held_out, info, snapshots)
 
 # %% ../nbs/03_training.ipynb #03-042
 def fit(model:nnx.Module, recipe:Recipe,
-        data:tuple,         # training and held-out pictures, in the network's range (or `Pictures` to train on), their labels
-        classes, seed, fsdp:bool, # how many labels there are, or None; of batches and noise; is the state cut up among the devices?
+        data:tuple,         # training and held-out pictures, in the network's range (or `Pictures` to train on), and what is told of them
+        hidden:tuple, seed, fsdp:bool, # what stands for label and condition where they are hidden; of batches and noise; is the state cut up among the devices?
         restore:Callable    # first state -> the progress to go on from, or None
        ): # -> after every `log_every` steps the progress, which the next steps overwrite, and the averaged model
     "Train, and hand out what there is after every `log_every` steps."
-    images, test_images, labels, test_labels = data
+    images, test_images, given, test_given = data
     layout = layout_for(recipe.batch_size or len(images), recipe.grad_accum_steps, fsdp)
     optimizer = choose(optimizers, recipe.optimizer, "optimizer", optax.GradientTransformation)
     if optimizer in optimizers.values(): optimizer = optimizer(recipe.steps, flat=not fsdp, lr=recipe.highest_lr)
@@ -238,16 +235,16 @@ def fit(model:nnx.Module, recipe:Recipe,
     state, losses, test, snapshots = restore(state) or Progress(state, [], [], {})
     check(len(losses) <= recipe.steps, "steps", recipe.steps, f"at least the {len(losses)} that the folder has already")
     if len(losses) == recipe.steps: yield Progress(state, losses, test, snapshots), nnx.merge(graph, *local_copy((state.average[0], state.rest)))
-    chunk, feed = data_feed(images, labels, recipe.batch_size, recipe.log_every, seed, len(losses), layout.mesh)
+    chunk, feed = data_feed(images, given, recipe.batch_size, recipe.log_every, seed, len(losses), layout.mesh)
     key = place(random_key(seed), layout.everywhere)
     for start in range(len(losses), recipe.steps, chunk):
         stop = min(start + chunk, recipe.steps)
-        state, new = train_steps(state, *place(np.int32((start, stop)), layout.everywhere), *next(feed), key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, layout=layout)
+        state, new = train_steps(state, *place(np.int32((start, stop)), layout.everywhere), *next(feed), key, graph=graph, recipe=recipe, optimizer=optimizer, hidden=hidden, layout=layout)
         losses += jax.device_get(wait_for(new))[:stop - start].tolist()
         check_finite(losses, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
-        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_labels, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
+        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_given, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
         if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
 
@@ -276,7 +273,8 @@ def lr_for(self:Run, steps:int) -> float: # further steps
 @checked
 def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float in [0, 1]; or what `pictures` takes, a folder for example
           labels=None,          # `[N]` whole numbers or words, or None
-          *, model=None,        # your own network, or a Run to go on from; None: the recipe's U-Net
+          *, condition=None,    # what else the network is told of each picture: `[N, D]` numbers, or `[N, h, w, c]` pictures, like the images in type
+          model=None,           # your own network, or a Run to go on from; None: the recipe's U-Net
           seed:Seed=0,          # starting weights, batches and noise
           out:PathLike=None,    # folder for the run; nothing is written if None
           resume:Switch=False,  # go on where the training in `out` ended; a finished run is returned, or goes on if `steps` is larger
@@ -299,19 +297,21 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     check(model is None or recipe.dtype == base.dtype, "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
     if not is_run: recipe = recipe_for(images, **kwargs)
-    info = describe(images) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)
+    condition = as_condition(condition, len(images))
+    info = describe(images, condition) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)
     shape, classes = info["shape"], info["classes"]
     check(not is_run or model.classes == classes, "labels", f"{classes or 'no'} classes", f"those of the run that goes on: {is_run and model.classes or 'none'}")
-    net = init(unet_for(recipe, shape[-1], classes), seed) if model is None else check_network(model.model if is_run else model, shape, classes)
+    check(not is_run or condition_shape(model.info) == condition_shape(info), "condition", f"shape {condition_shape(info)}", f"that of the run that goes on: {is_run and condition_shape(model.info)}")
+    net = init(unet_for(recipe, shape[-1], classes, condition_shape(info)), seed) if model is None else check_network(model.model if is_run else model, shape, classes, condition_shape(info))
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
-    data, held_out = hold_back(images, labels, recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
-    trial = partial(fit, net, replace(recipe, steps=45, log_every=20), data, classes, seed, fsdp, lambda state: None)
+    data, held_out = hold_back(images, (labels, condition), recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
+    trial = partial(fit, net, replace(recipe, steps=45, log_every=20), data, hidden_values(info), seed, fsdp, lambda state: None)
     if minutes is not None: recipe = replace(recipe, steps=remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial)))
     if is_run and recipe.highest_lr and recipe.lr is None: recipe = replace(recipe, lr=model.lr_for(recipe.steps))
     about = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, shape))}, {classes or 'no'} labels", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
     remarks = in_words(recipe, about, {word: names for word, names in _groups.items() if word != "network" or model is None}) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
     with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
-        for report, average in fit(net, recipe, data, classes, seed, fsdp, watched.restore):
+        for report, average in fit(net, recipe, data, hidden_values(info), seed, fsdp, watched.restore):
             final = bool(watched.signals) or len(report.losses) == recipe.steps
             run = Run(average, recipe, make_history(report.losses, report.test), as_given(held_out, info), info, report.snapshots, final)
             watched.report(report, run)

@@ -163,6 +163,8 @@ def unfold(x, k:int, h:int, w:int): # [B, h/k, w/k, k*k*C]
 # %% ../nbs/01_unet.ipynb #01-040
 _Widths = Annotated[tuple, Rule("whole numbers from 1, one for each level",
                                 lambda v: isinstance(v, (tuple, list)) and len(v) > 0 and all(map(whole, v)))]
+_Shape = Annotated[tuple, Rule("the shape of a vector, (D,), or of a picture, (h, w, c)",
+                               lambda v: isinstance(v, (tuple, list)) and len(v) in (1, 3) and all(map(whole, v)))]
 _Levels = Annotated[tuple, Rule("numbers of levels, counted from 0",
                                 lambda v: isinstance(v, (tuple, list)) and all(whole(i, 0) for i in v))]
 
@@ -182,9 +184,11 @@ class UNet(nnx.Module):
                  time_everywhere:Switch=True,  # time in bridge and decoder, too
                  patch_size:Count=1,           # side of the squares of pixels that are taken as one
                  classes:Count=None,           # number of labels; None if it takes none
+                 condition:_Shape=None,        # shape of what else it is told: `(D,)` numbers or an `(h, w, c)` picture
                  dtype:Dtype="float32",        # of the computation; parameters and result are float32
                  rngs:nnx.Rngs):
         self.classes = classes
+        self.condition = None if condition is None else tuple(condition)
         self.patch_size = patch_size
         self.levels = len(channel_mults)
         if attention_levels is None: attention_levels = range(2, self.levels)
@@ -195,10 +199,12 @@ class UNet(nnx.Module):
         widths = [features*m for m in channel_mults]
         bridge = 2*widths[-1]
         late = time_emb_dim if time_everywhere else None
+        vector, beside = _condition_sizes(condition)
 
         self.time = TimeEmbedding(time_emb_dim, **kwargs)
         self.label = None if classes is None else nnx.Embed(classes + 1, time_emb_dim, **kwargs)
-        for i, (c_in, c) in enumerate(zip([in_channels*patch_size**2] + widths, widths)):
+        self.vector = None if vector is None else nnx.Linear(vector, time_emb_dim, use_bias=False, **kwargs)
+        for i, (c_in, c) in enumerate(zip([(in_channels + beside)*patch_size**2] + widths, widths)):
             setattr(self, f"down{i}", block(c_in, c, emb=time_emb_dim, attend=i in attention_levels))
         self.bridge1 = block(widths[-1], bridge, emb=late, attend=True)
         self.bridge2 = block(bridge, bridge, emb=late)
@@ -207,11 +213,31 @@ class UNet(nnx.Module):
         self.norm = nnx.LayerNorm(widths[0], **kwargs)
         self.head = conv(widths[0], out_channels*patch_size**2, **kwargs)
 
+# %% ../nbs/01_unet.ipynb #01-042b
+def _condition_sizes(shape:tuple|None) -> tuple: # numbers of a vector or None, channels of a picture
+    "How a condition of that shape comes in."
+    if shape is None: return None, 0
+    return (shape[0], 0) if len(shape) == 1 else (None, shape[-1])
+
+@patch
+def take_in(self:UNet, x, t, given:tuple): # `[B, H, W, C]`, `[B]`, arrays `[B, ...]`
+    "The pictures, with those beside them that it is told of, and one embedding of all else."
+    takes = [name for name in ("classes", "condition") if getattr(self, name) is not None]
+    check(len(given) == len(takes), "given", f"{len(given)} array(s) beside pictures and times", " and ".join(takes) or "none")
+    told = dict(zip(takes, given))
+    e = self.time(t)
+    if self.label is not None: e = e + self.label(told["classes"])
+    if self.vector is not None: return x, e + self.vector(told["condition"])
+    if self.condition is None: return x, e
+    beside = jax.image.resize(told["condition"], (*x.shape[:3], self.condition[-1]), "nearest")
+    return jnp.concatenate([x, beside], -1), e # [B, H, W, C + c], [B, emb]
+
+
 # %% ../nbs/01_unet.ipynb #01-043
 @patch
-def __call__(self:UNet, x, t, label=None):
-    "`[B, H, W, C]`, `[B]` times (0 to 999), `[B]` labels -> `[B, H, W, out_channels]`."
-    e = self.time(t) if self.label is None else self.time(t) + self.label(label)
+def __call__(self:UNet, x, t, *given):
+    "`[B, H, W, C]`, `[B]` times (0 to 999), `[B]` labels, `[B, ...]` conditions -> `[B, H, W, out_channels]`."
+    x, e = self.take_in(x, t, given)
     shape, skips = x.shape, []
     x = fold(x, self.patch_size)
     for i in range(self.levels):
@@ -228,7 +254,7 @@ def __call__(self:UNet, x, t, label=None):
 # %% ../nbs/01_unet.ipynb #01-044
 # What training asks of a network before it begins: which arguments a recipe may set,
 # and whether the output has the shape of the input.
-_set_by_training = {"self", "in_channels", "out_channels", "classes", "dtype", "rngs"}
+_set_by_training = {"self", "in_channels", "out_channels", "classes", "condition", "dtype", "rngs"}
 _parameters = signature(UNet.__init__).parameters
 unet_arguments = [name for name in _parameters if name not in _set_by_training]
 
@@ -237,22 +263,24 @@ def check_net(net:dict):
     check_names(net, unet_arguments, "UNet")
     for name, v in net.items(): check_argument(name, v, _parameters[name].annotation, _parameters[name].default)
 
-def unet_for(recipe, channels:int, classes:int|None): # has `net`, the arguments of a U-Net, and `dtype`
-    "How to make the U-Net of a recipe for pictures with so many channels."
-    return partial(UNet, channels, channels, classes=classes, dtype=recipe.dtype, **recipe.net)
+def unet_for(recipe, channels:int, classes:int|None, condition:tuple|None=None): # has `net`, the arguments of a U-Net, and `dtype`
+    "How to make the U-Net of a recipe for pictures with so many channels, so many labels and a condition of that shape."
+    return partial(UNet, channels, channels, classes=classes, condition=condition, dtype=recipe.dtype, **recipe.net)
 
-def check_network(model:nnx.Module, shape:tuple, classes:int|None) -> nnx.Module:
+def check_network(model:nnx.Module, shape:tuple, classes:int|None, condition:tuple|None=None) -> nnx.Module:
     "The network, if its output has the shape of its input `[B, *shape]`, and it can be saved."
     check(isinstance(model, nnx.Module), "model", f"a {type(model).__name__}", "an `nnx.Module` or a `Run`")
     check_savable(model)
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     t = jax.ShapeDtypeStruct((2,), jnp.float32)
     label = [] if classes is None else [jax.ShapeDtypeStruct((2,), jnp.int32)]
-    try: got = nnx.eval_shape(lambda m, *inputs: m(*inputs), model, x, t, *label).shape
+    beside = [] if condition is None else [jax.ShapeDtypeStruct((2, *condition), jnp.float32)]
+    told = ["labels"]*len(label) + [f"conditions of shape {condition}"]*len(beside)
+    try: got = nnx.eval_shape(lambda m, *inputs: m(*inputs), model, x, t, *label, *beside).shape
     except Exception as error:
         why = str(error).partition("\n")[0][:200].rstrip(".")
-        raise ValueError(f"model: got a network that fails on pictures of shape {shape}, times"
-                         f"{' and labels' if label else ''} ({why}), but takes one for those") from error
+        *inputs, last = [f"pictures of shape {shape}", "times", *told]
+        raise ValueError(f"model: got a network that fails on {', '.join(inputs)} and {last} ({why}), but takes one for those") from error
     check(got == x.shape, "model", f"output of shape {got} for pictures of shape {x.shape}",
           "a network whose output has the shape of its input")
     return model

@@ -63,7 +63,7 @@ def train_program(name, mesh):
     state = jax.eval_shape(lambda params, rest: TrainState(params, (params,)*len(recipe.exponents), optimizer.init(params), rest), params, rest)
     images, labels = jax.ShapeDtypeStruct((N, *shape), jnp.float32), None if classes is None else jax.ShapeDtypeStruct((N,), jnp.int32)
     state, images, labels, key = placed((state, images, labels, jax.eval_shape(lambda: jax.random.key(0))), mesh)
-    return train_steps.trace(state, 0, recipe.log_every, images, labels, key, graph=graph, recipe=recipe, optimizer=optimizer, classes=classes, layout=Layout(mesh))
+    return train_steps.trace(state, 0, recipe.log_every, images, (labels, None), key, graph=graph, recipe=recipe, optimizer=optimizer, hidden=(classes, None), layout=Layout(mesh))
 
 def sample_program(name, mesh):
     "`sample_batch` as `run.sample` calls it."
@@ -72,8 +72,8 @@ def sample_program(name, mesh):
     plan = Run(model, recipe, {}, (), dict(classes=classes)).plan()
     fixed = placed((state, plan.at, plan.guidance, plan.interval, 1., jax.eval_shape(lambda: jax.random.key(0))), mesh)
     i, x_0, label = np.zeros(B, np.int32), np.zeros((B, *shape), np.float32), None if classes is None else np.zeros(B, np.int32)
-    rows = placed((i, x_0, None, label, None), mesh, "batch")
-    return sample_batch.trace(*fixed, *rows, graph=graph, process=recipe.process, pixel_range=recipe.pixel_range, rule=plan.rule, thresholding=plan.thresholding, classes=classes, path=False)
+    rows = placed((i, x_0, None, (label, None), None), mesh, "batch")
+    return sample_batch.trace(*fixed, *rows, graph=graph, process=recipe.process, pixel_range=recipe.pixel_range, rule=plan.rule, thresholding=plan.thresholding, hidden=(classes, None), path=False)
 
 programs = {"train": train_program, "sample": sample_program}
 

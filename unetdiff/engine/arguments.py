@@ -7,7 +7,8 @@ __all__ = ['Count', 'Seed', 'even_from_4', 'Number', 'Positive', 'NonNegative', 
            'PathLike', 'RandomKey', 'Settings', 'Function', 'NameOr', 'Dtype', 'Range', 'BatchSize', 'Averaging',
            'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'as_path', 'is_key', 'rule_of',
            'check_argument', 'check_names', 'checked', 'choose', 'on_host', 'as_array', 'channels_last', 'as_images',
-           'as_labels', 'said_labels', 'as_words', 'as_numbers', 'label_positions', 'number_labels', 'as_mask']
+           'as_labels', 'said_labels', 'as_words', 'as_numbers', 'label_positions', 'number_labels', 'as_condition',
+           'condition_rows', 'as_mask']
 
 # %% ../../nbs/engine/arguments.ipynb #ar-004
 from collections.abc import Callable
@@ -263,6 +264,32 @@ def number_labels(labels, # `[N]` whole numbers or words
     check(y.dtype.kind in "iuU", "labels", f"dtype {y.dtype}", "whole numbers or words")
     if names is None: names = np.unique(as_numbers(y)).tolist()
     return label_positions(y, names), names
+
+# %% ../../nbs/engine/arguments.ipynb #ar-044g
+def as_condition(condition, # `[N]` or `[N, D]` numbers, or `[N, h, w]` or `[N, h, w, c]` pictures as `as_images` takes them; None stays None
+                 n:int=None # number of pictures they belong to; None: any
+                ) -> np.ndarray|None: # float32 `[N, D]`, or `[N, h, w, c]` in [0, 1]
+    "Check vectors or pictures that say more of other pictures."
+    if condition is None: return None
+    x = as_array(condition, "condition", 1, 2, 3, 4, finite=False)
+    check(n in (None, len(x)), "condition", f"{len(x)} of them", f"one for each of the {n} pictures")
+    if x.ndim > 2: return as_images(x, "condition")
+    with np.errstate(over="ignore"): x = x.astype(np.float32)
+    return as_array(x, "condition").reshape(len(x), -1)
+
+def condition_rows(condition, # one for each picture, or one for all
+                   n:int,     # pictures
+                   shape:tuple # of one: `(D,)` or `(h, w, c)`
+                  ) -> np.ndarray: # float32 `[n, *shape]`
+    "A condition for each of `n` pictures, checked."
+    takes = f"one of shape {shape} for all pictures, or {n} of them"
+    check(condition is not None, "condition", None, takes)
+    x = as_array(condition, "condition", finite=False)
+    short = shape[:-1] if shape[-1] == 1 else shape # the last axis may be left out
+    rows = as_condition(x[None] if x.shape in (shape, short) else x)
+    check(rows.shape in ((1, *shape), (n, *shape)), "condition", f"shape {x.shape}", takes)
+    return np.broadcast_to(rows, (n, *shape))
+
 
 # %% ../../nbs/engine/arguments.ipynb #ar-046
 def as_mask(known, # bool `[H, W]`, `[N, H, W]` or `[N, H, W, C]`

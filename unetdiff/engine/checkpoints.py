@@ -158,10 +158,12 @@ def with_arrays(model:nnx.Module, arrays:dict, path):
     return nnx.merge(graph, rng, rest)
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-014b
+_kept = "images", "labels", "condition" # of the pictures that were held back
+
 def write_run(run,        # has `model`, `recipe`, `info`, `history`, `held_out` and `snapshots`
               path:Path): # folder, made if it is missing
     "Write a run in the place of what the folder holds."
-    held_out = {k: np.asarray(v) for k, v in zip(("images", "labels"), run.held_out) if v is not None}
+    held_out = {k: np.asarray(v) for k, v in zip(_kept, run.held_out) if v is not None}
     about = {"unetdiff": __version__, "recipe": to_plain(run.recipe), "info": run.info, "history": {k: v.tolist() for k, v in run.history.items()}}
     write_folder(path, about, {"model": network_arrays(run.model), "held_out": held_out, "snapshots": run.snapshots})
 
@@ -179,7 +181,8 @@ def read_run(path:Path,
     missing = ["model"]*(info["own_net"] and not has_model)
     settings = with_own(settings, given, missing, path)
     history = {k: np.asarray(v, int if "step" in k else np.float32) for k, v in saved["history"].items()}
-    return settings, weights, history, (held_out["images"], held_out.get("labels")), info, snapshots
+    held_out = tuple(held_out.get(name) for name in _kept[:3 if "condition" in held_out else 2])
+    return settings, weights, history, held_out, info, snapshots
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-016
 def pack(arrays) -> np.ndarray: # bytes

@@ -244,7 +244,7 @@ def at_a_time(batch_size:int|None, # rows of a training step; None: all
 
 def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each) -> anything
                 shared:tuple,     # what all batches share
-                each:tuple,       # arrays with a row for each, or None
+                each:tuple,       # arrays with a row for each, trees of such, or None
                 batch_size:int    # rows at a time; 8 at most where there are no more, so that programs are of few sizes
                ) -> list: # what the program returned for each batch
     "Run a program on all rows, in batches of one size, the last one filled up, each shared by all devices."
@@ -255,7 +255,7 @@ def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each
     on_devices = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     shared = on_devices(shared)
     def run(i): # numbers of the rows
-        rows = [None if v is None else v[i] for v in each]
+        rows = jax.tree.map(lambda v: v[i], each)
         return program(*shared, *on_devices((i, *rows), "batch"))
     return [run(np.arange(first, first + batch_size) % n) for first in range(0, n, batch_size)]
 

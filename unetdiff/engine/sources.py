@@ -6,8 +6,8 @@
 __all__ = ['label_columns', 'parts_of_sets', 'Colour', 'Size', 'Channels', 'endings', 'has_pixels', 'is_file',
            'picture_and_label', 'opened', 'open_picture', 'array_pixels', 'to_image', 'opaque', 'image_pixels',
            'read_pixels', 'Pictures', 'files_below', 'find_files', 'find_labels', 'open_source', 'readable_rows',
-           'pictures', 'lit', 'about_labels', 'label_names', 'as_given', 'is_array', 'is_streamed', 'collect', 'a_few',
-           'fingerprint', 'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
+           'pictures', 'lit', 'about_labels', 'label_names', 'condition_shape', 'as_given', 'is_array', 'is_streamed',
+           'collect', 'a_few', 'fingerprint', 'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
 
 # %% ../../nbs/engine/sources.ipynb #so-004
 import importlib.util, warnings
@@ -271,10 +271,15 @@ def label_names(info:dict) -> list|None: # what a run keeps
     "All labels that a run knows, as they were given; None if it knows none."
     return info.get("names") or (None if info["classes"] is None else [*range(info["classes"])])
 
-def as_given(held_out:tuple, info:dict) -> tuple: # pictures and their labels
-    "Pictures and labels as they were given, so that a run takes them again; words stay counted."
-    names, (x, y) = info.get("names", [""]), held_out
-    return held_out if y is None or isinstance(names[0], str) else (x, np.array(names)[y])
+def condition_shape(info:dict) -> tuple|None: # what a run keeps
+    "The shape of the condition that a run was trained with; None if there was none."
+    return tuple(info["condition"]["shape"]) if "condition" in info else None
+
+def as_given(held_out:tuple, info:dict) -> tuple: # pictures, (labels or None, condition or None)
+    "Pictures, labels and perhaps a condition as they were given, so that a run takes them again; words stay counted."
+    names, (x, (y, condition)) = info.get("names", [""]), held_out
+    if y is not None and not isinstance(names[0], str): y = np.array(names)[y]
+    return (x, y) if condition is None else (x, y, condition)
 
 def is_array(images) -> bool:
     "Is it an array, or a list of such, and no source whose elements have to be taken apart?"
@@ -314,33 +319,35 @@ def fingerprint(images, streamed:bool) -> int:
     "A checksum of pictures, as from `as_images`; of 64 of them, where they are streamed."
     return checksum(a_few(images, 64) if streamed else images)
 
-def describe(images) -> dict: # plain data
-    "What a run keeps of its pictures: their shape and a checksum."
-    return dict(shape=list(images.shape[1:]), data=fingerprint(images, isinstance(images, Pictures)))
+def describe(images, condition=None) -> dict: # plain data
+    "What a run keeps of its pictures, and of their condition if they have one: shape and checksum."
+    about = dict(shape=list(images.shape[1:]), data=fingerprint(images, isinstance(images, Pictures)))
+    return about if condition is None else about | dict(condition=describe(condition))
 
 # %% ../../nbs/engine/sources.ipynb #so-031
-def epoch_batches(images:Pictures, labels, batch_size:int, seed:int): # a Grain data set
-    "The batches of all steps; of each the share of this process."
+def epoch_batches(images:Pictures,
+                  given, # what is told of each picture: labels `[N]`, None, or a tree of arrays
+                  batch_size:int, seed:int): # a Grain data set
+    "The batches of all steps, each a tree of pictures and what is told of them; of each the share of this process."
     import grain
     def read(rows):
         mine = np.split(rows, jax.process_count())[jax.process_index()]
         x = np.stack([images[i] for i in mine])
-        return [x] if labels is None else [x, labels[mine]]
+        return x, jax.tree.map(lambda v: v[mine], given)
     numbers = grain.MapDataset.source(np.arange(len(images))).shuffle(seed=seed).repeat(2**31) # without a number the length overflows
     return numbers.batch(batch_size).map(read)
 
 # %% ../../nbs/engine/sources.ipynb #so-034
 def read_ahead(batches, start:int, steps:int, mesh:Mesh):
-    "From step `start` on the pictures and labels of so many steps at a time, read ahead."
+    "From step `start` on the pictures of so many steps at a time, and what is told of them, read ahead."
     import grain
     options = grain.ReadOptions(num_threads=8, prefetch_buffer_size=max(8, 2*steps))
     ahead = iter(batches.slice(slice(start, None)).to_iter_dataset(options))
     cut = NamedSharding(mesh, PartitionSpec(None, "batch"))
     on_devices = partial(jax.make_array_from_process_local_data, cut)
     while True:
-        chunk = [next(ahead) for _ in range(steps)] # of each step: pictures, perhaps labels
-        stacked = [on_devices(np.stack(rows)) for rows in zip(*chunk)]
-        yield stacked[0], stacked[1] if len(stacked) == 2 else None
+        chunk = [next(ahead) for _ in range(steps)] # of each step: pictures, what is told of them
+        yield jax.tree.map(lambda *rows: on_devices(np.stack(rows)), *chunk)
 
 def steps_at_a_time(picture_bytes:int, batch_size:int, log_every:int,
                     most:int=2**26 # bytes at a time, 64 MiB
@@ -352,15 +359,15 @@ def steps_at_a_time(picture_bytes:int, batch_size:int, log_every:int,
 
 # %% ../../nbs/engine/sources.ipynb #so-037
 def data_feed(images, # `[N, H, W, C]`, or `Pictures`
-              labels, # `[N]`, or None
+              given, # what is told of each: labels `[N]`, None, or a tree of arrays
               batch_size:int, log_every:int,
               seed:int, # of the order of streamed pictures
               start:int, # the first step
               mesh:Mesh # devices among which batches are divided
-             ) -> tuple: # steps at a time, iterator of their pictures and labels
+             ) -> tuple: # steps at a time, iterator of their pictures and of what is told
     "What training takes from step `start` on: always everything, or what is streamed."
     if not isinstance(images, Pictures):
         everywhere = NamedSharding(mesh, PartitionSpec())
-        return log_every, repeat(place((images, labels), everywhere))
+        return log_every, repeat(place((images, given), everywhere))
     steps = steps_at_a_time(np.asarray(images[0]).nbytes, batch_size, log_every)
-    return steps, read_ahead(epoch_batches(images, labels, batch_size, seed), start, steps, mesh)
+    return steps, read_ahead(epoch_batches(images, given, batch_size, seed), start, steps, mesh)
