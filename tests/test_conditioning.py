@@ -74,7 +74,7 @@ def test_samples_look_at_the_condition_as_training_did(case):
     first = NoiseLevel(*(v[0] for v in plan.at))
     seen = to_range(c) if kind == "picture" else c
     x = np.random.default_rng(0).standard_normal((4, 8, 8, 1), np.float32)
-    given, hidden = run.given_for(4, y, c, 0), (run.classes, 0.)
+    given, hidden = run._given_for(4, y, c, 0), (run.classes, 0.)
     np.testing.assert_allclose(given[1], seen, atol=1e-6)
     denoiser = lambda w, given: np.asarray(guided_denoiser(run.recipe.process, run.model, hidden, given, w)(x, first))
     nothing = (None if y is None else jnp.full(4, 10), jnp.zeros_like(given[1]))

@@ -183,7 +183,7 @@ def bits_per_dim(self:Run,
     k1, k2 = jax.random.split(random_key(seed))
     x = _continuous(self, images, labels, levels, k1)
     at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)
-    given = self.given_for(n, labels, condition, seed)
+    given = self._given_for(n, labels, condition, seed)
     batch_size = min(n, batch_size or max(1, self._portion//2))
     (bound_nats, _), (flow_nats, _) = self.undecided(x, given, at, k2, batch_size)
     lo, hi = self.recipe.pixel_range

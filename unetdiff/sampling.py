@@ -301,7 +301,7 @@ def labels_for(self:Run,
     return np.broadcast_to(y, (n,))
 
 @patch
-def given_for(self:Run, n:int, label, condition, seed:int) -> tuple: # labels `[n]` or None, condition `[n, ...]` or None
+def _given_for(self:Run, n:int, label, condition, seed:int) -> tuple: # labels `[n]` or None, condition `[n, ...]` or None
     "All that the network is told of `n` pictures, checked, and as it sees it."
     shape = condition_shape(self.info)
     takes = "None, for this network was trained without one"
@@ -354,7 +354,7 @@ def sample(self:Run,
         check(z.shape == shape, "z", f"shape {z.shape}", f"shape {shape}")
     noise = np.hypot(np.float32(self.recipe.sigma_data)*plan.at.alpha[0], plan.at.sigma[0])
     nothing = np.broadcast_to(np.float32(0), shape)
-    given = self.given_for(n, label, condition, seed)
+    given = self._given_for(n, label, condition, seed)
     return jax.device_put(self._walk(plan, given, nothing, noise, seed, path, batch_size, z))
 
 # %% ../nbs/04_sampling.ipynb #04-062
@@ -394,7 +394,7 @@ def reconstruct(self:Run,
     check(images.shape[1:] == shape, "images", f"shape {images.shape}", takes)
     x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
     mask = None if known is None else as_mask(known, images)
-    given = self.given_for(len(x_0), label, condition, seed)
+    given = self._given_for(len(x_0), label, condition, seed)
     x = self._walk(plan, given, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
     return jax.device_put(x if mask is None else np.where(mask, images, x))
 
