@@ -38,13 +38,27 @@ def blocks(text, language):
 
 def commands(text):
     "The arguments of each call of the command, in order."
-    found = [re.search(r"(?:^|&& )(?:\.venv/bin/)?unetdiff( .*|)$", line) for block in blocks(text, "bash") for line in block.splitlines()]
+    found = [re.search(r"(?:^|&& )(?:\.venv/bin/)?unetdiff( .*|)$", line.split(" #")[0].rstrip()) for block in blocks(text, "bash") for line in block.splitlines()]
     return [match[1].split() for match in found if match]
 
 
 def with_few_steps(args):
-    "The same call with two steps: the last of several numbers counts."
+    "The same call, a training with two steps: the last of several numbers counts, and no minutes."
+    if args[:1] in (["sample"], ["score"]): return args
+    if "--minutes" in args: args = args[:args.index("--minutes")] + args[args.index("--minutes") + 2:]
     return [*args, "--steps", "2"]
+
+
+def draw_photos(bin, folder):
+    "The folder of pictures that a page speaks of: twenty of each of two classes."
+    code = """from pathlib import Path
+import numpy as np
+from PIL import Image
+for name in ("cat", "dog"):
+    Path("photos", name).mkdir(parents=True)
+    for i in range(20): Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 36, 3), np.uint8)).save(f"photos/{name}/{i}.png")
+"""
+    run(folder, bin/"python", "-c", code)
 
 
 def run(folder, *command):
@@ -59,8 +73,10 @@ def try_commands(bin, full):
     "Every command, in a new folder; also as a module."
     version = run(bin, bin/"unetdiff", "--version")
     assert version == run(bin, bin/"python", "-m", "unetdiff", "--version"), "the module says another version than the command"
-    with tempfile.TemporaryDirectory() as folder:
-        for args in commands(readme) + commands(page("07_cli.ipynb")): run(folder, bin/"unetdiff", *(args if full else with_few_steps(args)))
+    for text in (readme, page("07_cli.ipynb")):
+        with tempfile.TemporaryDirectory() as folder:
+            draw_photos(bin, folder)
+            for args in commands(text): run(folder, bin/"unetdiff", *(args if full else with_few_steps(args)))
 
 
 def try_python(bin, full):
