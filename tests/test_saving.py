@@ -34,7 +34,7 @@ entries = dict(
     schedule=one(*schedules, np.str_("edm"), log_linear(.01, 20.), flow_matching(.01), from_betas(np.linspace(.01, .5, 7))),
     prediction=one(*sorted(set(predictions) - {"eps"}), lambda alpha, sigma, s: (-1., 1.)), # "eps" is refused on some schedules
     weighting=one(*weightings, lambda log_snr, g2, s: jnp.ones_like(log_snr)),
-    time_sampler=one(*time_samplers, partial(lognormal_times, mean=0., std=1.), jax.jit(lambda u, progress, schedule: u)),
+    time_sampler=one(*time_samplers, partial(lognormal_times, mean=0., std=1.), jax.jit(lambda u, progress, schedule: u, static_argnames="schedule")),
     dtype=one("float32", "bfloat16", np.str_("float32")),
     shift=one(1, 2.5, np.float32(1.5)),
     sigma_data=one(.75, 1, np.float32(.3), np.float16(.5)),
