@@ -120,6 +120,13 @@ def test_minutes_become_steps_and_stay(tmp_path, monkeypatch):
     assert len(train(x, minutes=3., **same).history["loss"]) == 50, "more minutes are more steps"
 
 
+def test_minutes_for_the_digits(monkeypatch):
+    monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial: 20)
+    run = unetdiff.train_digits(1, model=Dense(64, 8, nnx.Rngs(0)), minutes=1, **quick)
+    assert len(run.history["loss"]) == 20
+    with pytest.raises(ValueError, match="minutes: got 1"): unetdiff.train_digits(1, steps=5, minutes=1)
+
+
 def test_minutes_are_measured():
     run = train(bars(), model=dense(), minutes=.05, **quick)
     assert len(run.history["loss"]) >= 1
@@ -148,7 +155,7 @@ def test_block_before_a_training(capsys, monkeypatch, tmp_path):
     train(bars(), **loud)
     said = capsys.readouterr().out
     for words in ("pictures: 38 of 6 x 10 x 1, no labels", "network: 2,012 parameters, your own", "shift 1.18", "steps 10", "interval (0.0, 0.75)"): assert words in said, f"{words!r} is missing in {said}"
-    with pytest.raises(ValueError, match="another run"): train(bars() + .1*0 + np.float32(0), resume=True, **(loud | dict(seed=5)))
+    with pytest.raises(ValueError, match="another run"): train(bars(), resume=True, **(loud | dict(seed=5)))
     assert "pictures:" not in capsys.readouterr().out, "nothing is said before it is clear that training can begin"
 
 

@@ -143,7 +143,7 @@ presets = {"default": Recipe(),
 
 # %% ../nbs/03_training.ipynb #03-030b
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
-    "The recipe for these pictures: what is not set follows from 256 of them."
+    "The recipe for these pictures: what is not set follows from up to 1,024 of them."
     some = a_few(images, 1024)
     net, steps = net_for(some.shape[1:]) | settings.get("net", {}), Recipe.steps if max(some.shape[1:3]) <= 8 else 6000
     return Recipe(**noise_for(some, **settings) | dict(steps=steps) | settings | dict(net=net))
@@ -333,5 +333,5 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     check(recipe != presets["tutorial"] or digit is not None, "digit", "None", 'a digit from 0 to 9 with preset "tutorial", whose network takes no labels')
     images, labels = digits(digit)
     if steps is not None: kwargs["steps"] = steps
-    settings = {k: v for k, v in vars(recipe).items() if k != "net" or not isinstance(kwargs.get("model"), Run)}
-    return train(images, labels if digit is None else None, **settings | kwargs)
+    others = dict(net=isinstance(kwargs.get("model"), Run), steps="minutes" in kwargs) # what a run, or a budget of time, decides
+    return train(images, labels if digit is None else None, **{k: v for k, v in vars(recipe).items() if not others.get(k)} | kwargs)
