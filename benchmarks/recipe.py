@@ -53,18 +53,19 @@ def mnist():
 
 
 sets = {"MNIST": mnist, "emoji": emoji}
-by_hand = dict(net=dict(features=16, channel_mults=(1, 2), attention_levels=(), patch_size=1), schedule="flow", time_sampler="logit_normal", guidance=2., interval=(.3, 5.))
+by_hand = dict(net=dict(features=16, channel_mults=(1, 2), attention_levels=(), patch_size=1), schedule="flow", time_sampler="logit_normal", guidance=2., interval=(.3, 5.), sampler="dpmpp_2m")
 trainings = { # name: what is set by hand
     "as chosen": dict(),
     "noise not shifted": dict(shift=1.),
     "sigma_data of the digits": dict(sigma_data=.75),
     "network of the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1)),
-    "all as for the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1), shift=1., sigma_data=.75, guidance=1.3, interval=(0., .6), spacing="karras_coarse"),
+    "all as for the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1), shift=1., sigma_data=.75, guidance=1.3, interval=(0., .6), spacing="karras_coarse", sampler="dpmpp_2m"),
     "set by hand": by_hand}
 samplings = { # name: how the first of them samples besides
     "no guidance": dict(guidance=1.),
     "guidance of the digits": dict(guidance=1.3, interval=(0., .6)),
-    "spacing of the digits": dict(spacing="karras_coarse")}
+    "spacing of the digits": dict(spacing="karras_coarse"),
+    "sampler of the digits": dict(sampler="dpmpp_2m")}
 
 
 def worker(pictures, name, minutes):

@@ -43,7 +43,7 @@ def test_what_is_set_is_taken():
         assert getattr(recipe_for(x, **{name: v}), name) == v
     assert recipe_for(x, net=dict(features=8)).net == chosen.net | dict(features=8), "what `net` does not say follows from the pictures"
     assert recipe_for(x, time_sampler="logit_normal").shift == 1, "another distribution of times is taken as it is"
-    assert chosen.shift == 2.83 and chosen.interval == (0., 2.4) and chosen.spacing == "karras"
+    assert chosen.shift == 2.83 and chosen.interval == (0., 2.4) and chosen.spacing == "karras" and chosen.sampler == "dpmpp_2m_sde"
 
 
 @pytest.mark.parametrize("images, spread", [(np.zeros((3, 8, 8, 1)), .01), (np.tile([0., 1.], (3, 8, 4))[..., None], 1.), (rng.random((50, 9, 7, 3)), .58)])

@@ -45,6 +45,20 @@ def test_rules_stay_on_the_line_from_picture_to_noise():
             assert off < 2e-5, f"{kind} on {name} leaves the line by {off}"
 
 
+def test_fresh_noise_in_2m_is_as_much_as_in_ddpm():
+    "With nothing to extrapolate from, and where the estimate does not change, SDE-DPM-Solver++(2M) is DDPM."
+    rng = np.random.default_rng(0)
+    x, z = (rng.normal(size=(3, 4, 4, 1)).astype(np.float32) for _ in range(2))
+    constant = lambda x, t: jnp.full_like(x, .1)
+    for name, schedule in schedules.items():
+        p = levels(schedule, spacings["log_snr"](schedule, 7))
+        for i in (0, 3, 6):
+            t, s = (NoiseLevel(*(v[j] for v in p)) for j in (i, i + 1))
+            for previous in ((np.zeros_like(x), np.float32(0)), (np.full_like(x, .1), np.float32(.7))):
+                a, b = (np.asarray(samplers[rule](constant, x, t, s, previous, z)[0]) for rule in ("dpmpp_2m_sde", "ddpm"))
+                assert np.abs(a - b).max() < 2e-5, f"{name}, step {i}: {np.abs(a - b).max()} apart"
+
+
 def test_churn_raises_the_levels_between_its_bounds_and_no_others():
     t = churned("karras", .3, low=.1, high=10)(process.schedule, 24)
     r, up, down = np.exp(-process.schedule.log_snr(t)/2), np.flatnonzero(np.diff(t) > 0), np.r_[True, np.diff(t) < 0]

@@ -304,16 +304,18 @@ class Process:
 # %% ../nbs/02_diffusion.ipynb #02-071b
 def noise_for(images,    # `[n, H, W, C]` in [0, 1]
               **settings # those that are chosen already
-             ) -> dict:  # `sigma_data`, `shift`, `guidance`, `interval`, `spacing`
+             ) -> dict:  # `sigma_data`, `shift`, `sampler`, `spacing`, `guidance`, `interval`
     "The noise that suits pictures like these."
     black, white = settings.get("pixel_range", (-1., 1.))
     spread = round((white - black)*float(images.std()), 2)
     times_larger = max(1., max(images.shape[1:3])/8)
     shift = 1. if "time_sampler" in settings else round(times_larger**.75, 2)
+    sampler = "dpmpp_2m" if times_larger == 1 else "dpmpp_2m_sde"
     spacing = "karras_coarse" if len(np.unique(images)) <= 32 else "karras"
-    guidance = round(1.3 + .3*float(np.log2(times_larger)), 2)
+    guidance = round(1.3 + .2*float(np.log2(times_larger)), 2)
     interval = 0., round(.6*times_larger, 2)
-    return dict(sigma_data=max(.01, spread), shift=shift, guidance=guidance, interval=interval, spacing=spacing)
+    return dict(sigma_data=max(.01, spread), shift=shift, sampler=sampler, spacing=spacing,
+                guidance=guidance, interval=interval)
 
 # %% ../nbs/02_diffusion.ipynb #02-072
 def predict(process:Process, # the choices

@@ -16,7 +16,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from unetdiff import sampling
 from unetdiff.diffusion import edm_sigma, schedules
-from unetdiff.sampling import NoiseLevel, churned, ddim, points, sample_loop, sampler_step, samplers, spacings
+from unetdiff.sampling import NoiseLevel, churned, ddim, sample_loop, sampler_step, samplers, spacings
 
 torch.set_num_threads(1) # more only wait for each other on such small tensors
 wrong = [] # sentences about what is off
@@ -38,6 +38,12 @@ def apart(ours, theirs):
     "The largest relative difference between two walks, each x taken as a whole."
     ours, theirs = (np.asarray(v).reshape(len(v), -1) for v in (ours, theirs))
     return np.max(np.linalg.norm(ours - theirs, axis=1)/np.linalg.norm(theirs, axis=1))
+
+
+def points(schedule, t):
+    "As the package's `points`, but in float64."
+    t = np.asarray(t, np.float64)
+    return NoiseLevel(np.append(t, 0), np.append(schedule.alpha(t), 1.), np.append(schedule.sigma(t), 0.))
 
 
 # 1. diffusers
@@ -107,7 +113,8 @@ comparisons = [ # name, scheduler, its options, its time steps, options of its s
     *[(f"{name}, {text}", kind, options | {"timestep_spacing": "trailing"}, n, {}, samplers[rule])
       for name, kind, options, rule in (("Euler", EulerDiscreteScheduler, zero, "euler"), ("Heun", HeunDiscreteScheduler, {}, "heun"),
                                         ("DPM-Solver++ 2M", DPMSolverMultistepScheduler, dpm | {"solver_order": 2}, "dpmpp_2m"),
-                                        ("DPM-Solver++ 1", DPMSolverMultistepScheduler, dpm | {"solver_order": 1}, "ddim"))
+                                        ("DPM-Solver++ 1", DPMSolverMultistepScheduler, dpm | {"solver_order": 1}, "ddim"),
+                                        ("SDE-DPM-Solver++ 2M", DPMSolverMultistepScheduler, dpm | {"solver_order": 2, "algorithm_type": "sde-dpmsolver++"}, "dpmpp_2m_sde"))
       for text, n in (("20 steps", 20), ("10 steps", 10), ("uneven", uneven))]]
 
 
@@ -120,7 +127,7 @@ def both(kind, options, steps, each, rule, precise=True):
     at, x = points(schedules["linear"], np.array(t)/999), np.random.default_rng(1).normal(size=shape)
     first, second = (torch.Generator().manual_seed(2) for _ in range(2))
     noise = np.stack([torch.randn(shape, dtype=torch.float64, generator=first).numpy() for _ in t]) # one by one, as the scheduler draws it
-    if kind in (DDIMScheduler, DDPMScheduler): each = each | {"generator": second}
+    if kind in (DDIMScheduler, DDPMScheduler) or "sde" in options.get("algorithm_type", ""): each = each | {"generator": second}
     walk = in_double(kind, precise, lambda: theirs(plan, x, np.asarray(at.alpha), **each))
     return ours(rule, x, at, noise), walk, at, noise
 
