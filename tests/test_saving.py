@@ -41,6 +41,8 @@ entries = dict(
     pixel_range=one((-1., 1.), [0, 1], (np.float32(-.1), np.int64(2))),
     gradient_penalty=one(0., 0, .02, np.float32(.02)),
     label_dropout=one(.1, 0, np.float64(.5)),
+    flips=one(False, True, np.bool_(True)),
+    augment=one(0, .3, np.float32(.5)), # refused beside a network of one's own
     optimizer=one(*optimizers, optax.adam(1e-3), optax.chain(optax.clip(1.), optax.sgd(1e-2)), partial(adamw, lr=1e-3), Rate(), lambda steps: optax.sgd(1/steps)),
     lr=one(None, None, 1e-3, np.float32(.01)), # refused beside an optimizer of one's own
     steps=one(1, 2, np.int64(2), np.uint8(1)),

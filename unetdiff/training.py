@@ -18,14 +18,14 @@ import jax, jax.numpy as jnp, numpy as np, optax
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
-from .data import batch_at, digits, hidden_values, hide, hold_back, take_rows
+from .data import batch_at, digits, hidden_values, hold_back, take_rows, vary
 from .diffusion import Interval, Process, draw_noise, loss, noise_for
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, as_path, check, checked, choose
 from .engine.checkpoints import Progress, check_free, check_same, differences, from_plain, is_custom, named_arrays, read_run, remembered, to_plain, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.loop import check_finite, in_words, make_history, steps_in, wait_for, watch
-from .engine.sources import a_few, as_given, collect, condition_shape, data_feed, describe, label_names
-from .unet import check_net, check_network, count_params, init, net_for, unet_for
+from .engine.sources import a_few, as_given, check_told, collect, condition_shape, data_feed, describe, label_names
+from .unet import check_net, check_network, check_unchanged, count_params, init, net_for, outline, unet_for
 
 # %% ../nbs/03_training.ipynb #03-007
 class TrainState(NamedTuple):
@@ -35,9 +35,10 @@ class TrainState(NamedTuple):
     optimizer: tuple     # the optimizer's memory
     rest: nnx.State      # what else a network keeps: dropout counters, batch statistics
 
-def loss_fn(params, rest, x_0, given, t, eps, graph, process:Process, gradient_penalty:float=0.): # `given`: what the network is told besides, labels for example
+def loss_fn(params, rest, x_0, given, t, eps, graph, process:Process, gradient_penalty:float=0., training:bool=True): # `given`: what the network is told besides, labels for example
     "The loss as a function of the parameters, and what the network keeps besides."
     model = nnx.merge(graph, params, rest, copy=True)
+    if not training: model.eval() # without dropout, and with the statistics of training
     value = loss(process, model, x_0, t, eps, *jax.tree.leaves(given), gradient_penalty=gradient_penalty)
     return value, nnx.split(model, nnx.Param, ...)[2]
 
@@ -86,6 +87,8 @@ class Recipe:
     pixel_range: Range = (-1., 1.)        # what the network sees for black and white
     gradient_penalty: NonNegative = 0.    # weight of the gradient penalty
     label_dropout: Dropout = .1           # share of the pictures of which label and condition are hidden in training, in [0, 1)
+    flips: Switch = False                 # mirror half of the training pictures, left to right
+    augment: Share = 0.                   # probability of each change to a training picture (mirrored, scaled, turned, moved), of which the network is told
     optimizer: str|Callable = "adamw"     # a name in `optimizers`, an optax optimizer, or a function that makes one from the number of steps
     lr: Positive = None                   # highest learning rate; None: the optimizer's usual one, 6e-3 for "adamw"
     steps: Count = 4000                   # training steps
@@ -138,8 +141,7 @@ usual_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values(
 presets = {"default": Recipe(),
            "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
-                              optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None,
-                              sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
+                              optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None, sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
 
 # %% ../nbs/03_training.ipynb #03-030b
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
@@ -158,7 +160,7 @@ def train_steps(state:TrainState, start, stop, images, given, key, *, graph, rec
         state, losses = carry
         k1, k2, k3 = jax.random.split(jax.random.fold_in(key, i), 3)
         x_0, told = batch_at(i - start, k1, images, given, recipe.batch_size, recipe.pixel_range)
-        told = hide(k2, told, recipe.label_dropout, hidden)
+        x_0, told = vary(k2, x_0, told, hidden, recipe)
         state, value = train_step(i, state, x_0, told, k3, gradient, recipe.process, optimizer, recipe.exponents, recipe.steps)
         return layout.constrain(state), losses.at[i - start].set(value)
     return jax.lax.fori_loop(start, stop, body, (state, jnp.zeros(recipe.log_every, jnp.float32)))
@@ -169,7 +171,7 @@ def held_out_loss(average, rest, images, given, *, graph, process:Process, size:
     "The loss on held-out pictures, each used with several noises, 256 in all."
     of = jnp.arange(256) % len(images)
     t, eps = draw_noise(process, jax.random.key(0), images[of])
-    part = lambda i: loss_fn(average, rest, *take_rows((images, given), of[i]), t[i], eps[i], graph, process)[0] # [size]
+    part = lambda i: loss_fn(average, rest, *take_rows((images, given), of[i]), t[i], eps[i], graph, process, training=False)[0] # [size]
     return jax.lax.map(part, jnp.arange(256).reshape(-1, size)).mean()
 
 # %% ../nbs/03_training.ipynb #03-036
@@ -215,7 +217,7 @@ def load(path:PathLike=None,      # folder; None: the digits model that comes wi
     path = Path(str(files("unetdiff")/"digits")) if path is None else as_path(path)
     settings, weights, history, held_out, info, snapshots = read_run(path, vars(Recipe()), recipe, model is not None, forget=["optimizer"])
     recipe = Recipe(**settings)
-    if model is None: model = nnx.eval_shape(lambda: unet_for(recipe, info["shape"][-1], info["classes"], condition_shape(info))(rngs=nnx.Rngs(0)))
+    if model is None: model = outline(unet_for(recipe, info["shape"][-1], info["classes"], condition_shape(info)))
     return Run(with_arrays(model, weights, path), recipe, history, held_out, info, snapshots)
 
 # %% ../nbs/03_training.ipynb #03-042
@@ -293,15 +295,13 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     is_run = isinstance(model, Run)
     base = replace(model.recipe, lr=None) if is_run else Recipe()
     recipe = replace(base, **kwargs)
-    check(not is_run or recipe.net == base.net, "net", repr(recipe.net), "no change where a run goes on")
-    check(model is None or recipe.dtype == base.dtype, "dtype", repr(recipe.dtype), "no change where a network is given, for that has a type already")
+    if model is not None: check_unchanged(recipe, base, is_run)
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
     if not is_run: recipe = recipe_for(images, **kwargs)
     condition = as_condition(condition, len(images))
     info = describe(images, condition) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)
     shape, classes = info["shape"], info["classes"]
-    check(not is_run or model.classes == classes, "labels", f"{classes or 'no'} classes", f"those of the run that goes on: {is_run and model.classes or 'none'}")
-    check(not is_run or condition_shape(model.info) == condition_shape(info), "condition", f"shape {condition_shape(info)}", f"that of the run that goes on: {is_run and condition_shape(model.info)}")
+    if is_run: check_told(info, model.info)
     net = init(unet_for(recipe, shape[-1], classes, condition_shape(info)), seed) if model is None else check_network(model.model if is_run else model, shape, classes, condition_shape(info))
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     data, held_out = hold_back(images, (labels, condition), recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
@@ -312,8 +312,7 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     remarks = in_words(recipe, about, {word: names for word, names in _groups.items() if word != "network" or model is None}) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
     with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
         for report, average in fit(net, recipe, data, hidden_values(info), seed, fsdp, watched.restore):
-            final = bool(watched.signals) or len(report.losses) == recipe.steps
-            run = Run(average, recipe, make_history(report.losses, report.test), as_given(held_out, info), info, report.snapshots, final)
+            run = Run(average, recipe, make_history(report.losses, report.test), as_given(held_out, info), info, report.snapshots, watched.is_last(report))
             watched.report(report, run)
             if watched.should_stop(): break
         watched.keep()

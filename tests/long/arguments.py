@@ -353,7 +353,7 @@ def _(opt, **_):
     assert np.isfinite(opt.update(g, memory, g)[0]["a"]).all()
 
 fields = dict(schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild), weighting=(own(diffusion.weightings), wild), time_sampler=(own(diffusion.time_samplers), wild), dtype=(one("float32", "bfloat16"), wild),
-              shift=(one(1., 2.5), wild), sigma_data=(one(.5, 1), wild), pixel_range=(one((-1., 1.), (0, 2.), (0., 1)), wild | one((1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), (-inf, 1.))), gradient_penalty=(one(0., .02), wild), label_dropout=(one(0., .1, .99), wild),
+              shift=(one(1., 2.5), wild), sigma_data=(one(.5, 1), wild), pixel_range=(one((-1., 1.), (0, 2.), (0., 1)), wild | one((1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), (-inf, 1.))), gradient_penalty=(one(0., .02), wild), label_dropout=(one(0., .1, .99), wild), flips=(one(False, True), wild), augment=(one(0., .3, 1), wild),
               optimizer=(own(training.optimizers), wild), steps=(one(1, 4000), wild), batch_size=(one(None, 1, 32), wild), averaging=(one(None, 17., (17., 7.), 3), wild | one((nan,), ("a",), (-1.,), ())), test_size=(one(.05, .5), wild),
               log_every=counts, grad_accum_steps=(one(1), wild), sampler=(own(samplers), wild), sample_steps=counts, spacing=(own(sampling.spacings), wild), guidance=(one(1., 0, -1., 3.), wild), interval=(one((0., .6), (0, inf), (.5, .5)), wild | one((nan, 1.), (2., 1.), (-1., 1.), ("a", 1), (1.,))),
               thresholding=(own(sampling.thresholdings), wild), net=(one(dict(features=4, channel_mults=(1,), attention_levels=())), wild.filter(lambda v: not isinstance(v, dict))))

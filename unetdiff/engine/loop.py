@@ -259,6 +259,7 @@ class Watched:
     hooks: list       # called with each report
     signals: list     # that asked to stop; empty until one comes
     restore: Callable # first state -> the progress to go on from, or None
+    steps: int        # of the training
     out: Path = None  # folder of the training
     run: Any = None   # as it was reported last
 
@@ -266,6 +267,10 @@ class Watched:
         "Call the hooks."
         self.run = run
         for hook in self.hooks: hook(progress, run)
+
+    def is_last(self, progress) -> bool:
+        "Does training end with this report?"
+        return bool(self.signals) or len(progress.losses) == self.steps
 
     def keep(self):
         "The run as it was reported last is the final one; write it, if there is a folder. One process writes for all."
@@ -312,7 +317,7 @@ def watch(steps:int,         # of the training
             hooks.append(store.hook(steps))
             newest = store.newest
         if callback: hooks.append(ask(callback, came))
-        watched = Watched([*hooks, pace.after_report], came, restore, out)
+        watched = Watched([*hooks, pace.after_report], came, restore, steps, out)
         try: yield watched
         except BaseException as error: # whatever it is
             check_processes(error, out)

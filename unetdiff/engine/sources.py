@@ -6,8 +6,9 @@
 __all__ = ['label_columns', 'parts_of_sets', 'Colour', 'Size', 'Channels', 'endings', 'has_pixels', 'is_file',
            'picture_and_label', 'opened', 'open_picture', 'array_pixels', 'to_image', 'opaque', 'image_pixels',
            'read_pixels', 'Pictures', 'files_below', 'find_files', 'find_labels', 'open_source', 'readable_rows',
-           'pictures', 'lit', 'about_labels', 'label_names', 'condition_shape', 'as_given', 'is_array', 'is_streamed',
-           'collect', 'a_few', 'fingerprint', 'describe', 'epoch_batches', 'read_ahead', 'steps_at_a_time', 'data_feed']
+           'pictures', 'lit', 'about_labels', 'label_names', 'condition_shape', 'check_told', 'as_given', 'is_array',
+           'is_streamed', 'collect', 'a_few', 'fingerprint', 'describe', 'epoch_batches', 'read_ahead',
+           'steps_at_a_time', 'data_feed']
 
 # %% ../../nbs/engine/sources.ipynb #so-004
 import importlib.util, warnings
@@ -274,6 +275,13 @@ def label_names(info:dict) -> list|None: # what a run keeps
 def condition_shape(info:dict) -> tuple|None: # what a run keeps
     "The shape of the condition that a run was trained with; None if there was none."
     return tuple(info["condition"]["shape"]) if "condition" in info else None
+
+def check_told(info:dict, before:dict): # what a run keeps; what the run kept that goes on
+    "Refuse other labels, or a condition of another shape, than those with which a run was trained."
+    ours, theirs = info["classes"], before["classes"]
+    check(ours == theirs, "labels", f"{ours or 'no'} classes", f"those of the run that goes on: {theirs or 'none'}")
+    ours, theirs = condition_shape(info), condition_shape(before)
+    check(ours == theirs, "condition", f"shape {ours}", f"that of the run that goes on: {theirs}")
 
 def as_given(held_out:tuple, info:dict) -> tuple: # pictures, (labels or None, condition or None)
     "Pictures, labels and perhaps a condition as they were given, so that a run takes them again; words stay counted."
