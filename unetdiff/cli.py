@@ -60,6 +60,7 @@ def main(pictures:str=None,    # folder of pictures, with or without the word --
          preset:str=None,      # of the digits: "default", or "tutorial" (needs --digit; two hours on two cores)
          steps:int=None,       # training steps; 4000, or the preset's, if left out
          minutes:float=None,   # of training, in the place of --steps
+         flips:store_true=False, # mirror half of the training pictures, left to right
          seed:int=0,           # starting weights, batches and noise
          out:str=None,         # folder for samples and model, must not hold a run; "digits" or "run" if left out
          resume:store_true=False, # go on where the training in the folder ended; of a finished run, only draw the pictures again
@@ -71,7 +72,7 @@ def main(pictures:str=None,    # folder of pictures, with or without the word --
     if version: return print(f"unetdiff {__version__}")
     import matplotlib
     matplotlib.use("agg")
-    given = dict(steps=steps, minutes=minutes, dtype=dtype)
+    given = dict(steps=steps, minutes=minutes, flips=flips or None, dtype=dtype)
     own = {name: v for name, v in given.items() if v is not None}
     if out is None: out = "digits" if pictures is None else "run"
     train_and_draw(out, resume, not uncached, pictures=pictures, digit=digit, preset=preset,

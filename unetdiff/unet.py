@@ -69,7 +69,9 @@ class ResBlock(nnx.Module):
         return h + self.shortcut(x) # [B, H, W, c_out]
 
 # %% ../nbs/01_unet.ipynb #01-022
-def outline(build, seed:int=0) -> nnx.Module: # makes the module, given `rngs`; of random keys that it keeps, for dropout
+def outline(build,     # makes the module, given `rngs`
+            seed:int=0 # of the random keys that it keeps, for dropout
+           ) -> nnx.Module:
     "A module of which only the random keys and counts are there; of the rest there are shapes."
     rng = np.random.default_rng((seed, 1))
     def first(v):
