@@ -15,7 +15,7 @@ from queue import Queue
 
 import numpy as np
 from common import cold, cores, mean_and_spread, save
-from recipe import drawn, font_file
+from recipe import emoji
 
 settings = { # name: what is set by hand
     "plain": dict(),
@@ -34,17 +34,10 @@ def characters():
     for pair in product(map(chr, range(0x1f1e6, 0x1f200)), repeat=2): yield "".join(pair), len(ends) + 1
 
 
-def emoji(size=8):
-    "Pictures `[N, size, size, 3]` and their classes, each picture once."
-    from PIL import ImageFont
-    font, found = ImageFont.truetype(font_file, 109), {}
-    one = font.getlength("\U0001f600")
-    for text, kind in characters():
-        if font.getlength(text) > 1.5*one: continue # two, beside each other
-        picture = drawn(text, font, 128)
-        if picture is not None: found.setdefault(picture.tobytes(), (drawn(text, font, size), kind))
-    pictures, kinds = zip(*found.values())
-    return np.stack(pictures), np.unique(kinds, return_inverse=True)[1]
+def small_emoji():
+    "All emoji, 8 x 8, and their classes, numbered from 0."
+    pictures, kinds = emoji(8, characters)
+    return pictures, np.unique(kinds, return_inverse=True)[1]
 
 
 def digits():
@@ -53,7 +46,7 @@ def digits():
     return map(np.asarray, digits())
 
 
-sets = {"digits": digits, "emoji": emoji}
+sets = {"digits": digits, "emoji": small_emoji}
 
 
 def worker(name, pictures, count, seed):

