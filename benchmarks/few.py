@@ -17,11 +17,12 @@ import numpy as np
 from common import cold, cores, mean_and_spread, save
 from recipe import emoji
 
+plain = dict(augment=0., net=dict(dropout=0.))
 settings = { # name: what is set by hand
-    "plain": dict(),
-    "flips": dict(flips=True),
-    "augmentation": dict(augment=.125),
-    "dropout": dict(net=dict(dropout=.1)),
+    "plain": plain,
+    "flips": plain | dict(flips=True),
+    "augmentation": plain | dict(augment=.125),
+    "dropout": plain | dict(net=dict(dropout=.1)),
     "augmentation and dropout": dict(augment=.125, net=dict(dropout=.1))}
 counts, seeds = (100, 400, 1500), (0, 1, 2)
 ends = 0x1f000, 0x1f5ff, 0x1f64f, 0x1f8ff, 0x1f9ff # the classes end at these characters; flags are one more

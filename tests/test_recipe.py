@@ -138,10 +138,10 @@ def test_steps_in_a_time():
     "A clock that runs only while steps are made: 2 s to compile, 0.1 s a step, 0.5 s a report."
     import unetdiff.engine.loop as loop
     now = [0.]
-    def trial():
+    def trial(callback):
         for steps, compiling in ((20, 2), (20, 0), (5, 0)):
             now[0] += compiling + .1*steps + .5
-            yield
+            callback()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.time, "monotonic", lambda: now[0])
         n = steps_in(2., trial)

@@ -147,8 +147,10 @@ presets = {"default": Recipe(),
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
     "The recipe for these pictures: what is not set follows from up to 1,024 of them."
     some = a_few(images, 1024)
-    net, steps = net_for(some.shape[1:]) | settings.get("net", {}), Recipe.steps if max(some.shape[1:3]) <= 8 else 6000
-    return Recipe(**noise_for(some, **settings) | dict(steps=steps) | settings | dict(net=net))
+    base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 6000) | settings)
+    few = 600*len(images) < base.steps*(base.batch_size or len(images)) # each is seen more often than that
+    chosen = noise_for(some, **settings) | dict(augment=.125*few) | settings
+    return replace(base, **chosen | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
 
 # %% ../nbs/03_training.ipynb #03-032
 @partial(Programs, keep=8, donate_argnames="state")
@@ -293,22 +295,21 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     if out is not None: out = check_free(out, "out", resume)
     check(minutes is None or "steps" not in kwargs, "minutes", minutes, "no number of steps beside it")
     is_run = isinstance(model, Run)
+    trial = partial(train, images, labels, condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
+    if minutes is not None: kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial))
     base = replace(model.recipe, lr=None) if is_run else Recipe()
     recipe = replace(base, **kwargs)
     if model is not None: check_unchanged(recipe, base, is_run)
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
-    if not is_run: recipe = recipe_for(images, **kwargs)
+    if not is_run: recipe = recipe_for(images, **({} if model is None else dict(augment=0.)) | kwargs) # your own network is not told of it
     condition = as_condition(condition, len(images))
     info = describe(images, condition) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)
-    shape, classes = info["shape"], info["classes"]
     if is_run: check_told(info, model.info)
-    net = init(unet_for(recipe, shape[-1], classes, condition_shape(info)), seed) if model is None else check_network(model.model if is_run else model, shape, classes, condition_shape(info))
+    net = init(unet_for(recipe, info["shape"][-1], info["classes"], condition_shape(info)), seed) if model is None else check_network(model.model if is_run else model, info["shape"], info["classes"], condition_shape(info))
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     data, held_out = hold_back(images, (labels, condition), recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
-    trial = partial(fit, net, replace(recipe, steps=45, log_every=20), data, hidden_values(info), seed, fsdp, lambda state: None)
-    if minutes is not None: recipe = replace(recipe, steps=remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial)))
     if is_run and recipe.highest_lr and recipe.lr is None: recipe = replace(recipe, lr=model.lr_for(recipe.steps))
-    about = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, shape))}, {classes or 'no'} labels", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
+    about = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, info['shape']))}, {info['classes'] or 'no'} labels{', augmented'*bool(recipe.augment)}", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
     remarks = in_words(recipe, about, {word: names for word, names in _groups.items() if word != "network" or model is None}) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
     with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
         for report, average in fit(net, recipe, data, hidden_values(info), seed, fsdp, watched.restore):

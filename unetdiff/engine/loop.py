@@ -204,10 +204,12 @@ class Pace:
         say(f"stopping {self.end()}{again}", "stderr")
 
 # %% ../../nbs/engine/loop.ipynb #lo-012b
-def steps_in(minutes:float, trial:Callable): # a function that starts a training with reports after 20, 40 and 45 steps
+def steps_in(minutes:float, trial:Callable): # trains with reports to the callback that it is given, after 20, 40 and 45 steps
     "How many steps fit into that time; the trial and its compiling count, and so does compiling once more."
-    begun = time.monotonic()
-    first, second, third = (time.monotonic() - begun for _ in trial())
+    begun, reports = time.monotonic(), []
+    trial(callback=lambda *_: reports.append(time.monotonic() - begun))
+    if len(reports) < 3: raise KeyboardInterrupt # it was stopped
+    first, second, third = reports
     step = max((second - first - (third - second))/15, (second - first)/40) # by the difference of 20 and 5; noise may make that too small
     report = max(0, second - first - 20*step)
     left = 60*minutes - third - first
