@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['spacings', 'samplers', 'thresholdings', 'NoiseLevel', 'ratio_times', 'points', 'ddim', 'heun', 'extrapolate',
            'dpmpp_2m', 'dpmpp_2m_sde', 'noise_for', 'sampler_step', 'sample_loop', 'churned', 'guided_denoiser',
-           'evaluations_at', 'dynamic', 'sample_batch', 'Plan', 'start_at', 'slerp']
+           'weights_at', 'dynamic', 'steered', 'at_rest', 'sample_batch', 'Plan', 'check_weaker', 'start_at', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import NamedTuple
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
@@ -17,7 +18,7 @@ from fastcore.meta import delegates
 from flax import nnx
 from .data import as_seen, from_range, hidden_values, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
-from .engine.arguments import (Count, NonNegative, Number, Seed, Switch, as_array, as_images,
+from .engine.arguments import (Count, Function, NonNegative, Number, Seed, Switch, as_array, as_images,
                                        as_mask, check, checked, choose, condition_rows, label_positions, number,
                                        rising, said_labels)
 from .engine.devices import Programs, at_a_time, map_batches, random_key
@@ -181,26 +182,35 @@ def churned(spacing,         # a name in spacings, or a function like those
 def guided_denoiser(process:Process, # what the network predicts
                     model,           # (x_t, step, *given) -> prediction
                     hidden,          # what stands in the place of `given` where it is hidden: one more than the last label
-                    given,           # what the model is told: `[B]` labels, None, or a tree of arrays
-                    guidance=1.,     # how far the effect of that is exaggerated
-                    interval=(0, np.inf) # lowest and highest sigma/alpha at which to do so
+                    given,           # what the model is told: `[B]` labels, None, or a tree of arrays; a list of those if there are several weights
+                    guidance=1.,     # weight of what it is told, or `[K]` weights
+                    interval=(0, np.inf), # lowest and highest sigma/alpha at which to do so
+                    weaker:tuple|None=None # process and model to lead away from, in the place of this one untold
                    ) -> Callable: # (x, t: NoiseLevel) -> estimate of the clean picture
     "The network as samplers call it, with what it is told and guidance."
+    guidance = jnp.atleast_1d(jnp.asarray(guidance, jnp.float32))
+    told = given if len(guidance) > 1 else [given]
+    every = jax.tree.map(lambda *v: jnp.stack([jnp.broadcast_to(u, v[0].shape) for u in v]), *told, hidden) # [K + 1, B, ...]
     def estimate(x, t):
-        call = lambda told: denoise(process, model, x, jnp.full(len(x), t.t), *jax.tree.leaves(told))
-        if not jax.tree.leaves(given): return call(given)
-        calls = evaluations_at(t, guidance, interval)
-        w = jnp.where(calls == 2, guidance, 1.)
-        def add(i, x_0): # first with the label, then perhaps without
-            told = jax.tree.map(lambda v, h: jnp.where(i == 0, v, h), given, hidden)
-            return x_0 + jnp.where(i == 0, w, 1 - w)*call(told)
-        return jax.lax.fori_loop(0, calls, add, jnp.zeros_like(x))
+        call = lambda process, model, told: denoise(process, model, x, jnp.full(len(x), t.t), *jax.tree.leaves(told))
+        if not jax.tree.leaves(given) and weaker is None: return call(process, model, given)
+        weights = weights_at(t, guidance, interval)
+        def ask(i):
+            told_i = jax.tree.map(lambda v: v[i], every)
+            if weaker is None: return call(process, model, told_i)
+            return jax.lax.cond(i < len(told), lambda: call(process, model, told_i), lambda: call(*weaker, told[0]))
+        def add(i, x_0): # what has no weight is not asked
+            return jax.lax.cond(weights[i] == 0, lambda: x_0, lambda: x_0 + weights[i]*ask(i))
+        return jax.lax.fori_loop(0, len(weights), add, jnp.zeros_like(x))
     return estimate
 
-def evaluations_at(t:NoiseLevel, guidance, interval):
-    "How often the network is called at that noise level: with the label, and perhaps without."
+def weights_at(t:NoiseLevel, guidance, interval): # `[K]` weights of what the network is told -> `[K + 1]`, their sum 1
+    "How much each estimate counts at that noise level; the last is that of the network untold."
     inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
-    return jnp.where(inside & (guidance != 1), 2, 1)
+    wanted = jnp.maximum(guidance, 0)
+    plain = wanted/jnp.maximum(wanted.sum(), 1e-9) # outside, nothing is exaggerated
+    w = jnp.where(inside, guidance, plain)
+    return jnp.append(w, 1 - w.sum())
 
 # %% ../nbs/04_sampling.ipynb #04-044
 def dynamic(x_0, # estimates, `[B, H, W, C]`
@@ -220,16 +230,39 @@ thresholdings = { # name: (x_0, black, white) -> x_0
     "clip": jnp.clip,
     "dynamic": dynamic}
 
+# %% ../nbs/04_sampling.ipynb #04-045b
+def steered(estimate:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
+            wish:Callable,     # (pictures about 0 to 1, perhaps how unsure each pixel is) -> `[B]`
+            process:Process,   # tells how far pictures spread
+            lo=-1., hi=1.      # black and white
+           ) -> Callable:      # as `estimate`
+    "Estimates led to where the wish is larger."
+    takes_spread = len(signature(wish).parameters) > 1
+    def better(x, t):
+        spread = process.sigma_data*t.sigma/jnp.hypot(process.sigma_data*t.alpha, t.sigma)/(hi - lo)
+        def fits(x):
+            x_0 = estimate(x, t)
+            return wish((x_0 - lo)/(hi - lo), *[spread]*takes_spread).sum(), x_0
+        gradient, x_0 = jax.grad(fits, has_aux=True)(x)
+        return x_0 + t.sigma**2/t.alpha*gradient
+    return better
+
 # %% ../nbs/04_sampling.ipynb #04-048
+def at_rest(graph, state):
+    "A network as it is used: without dropout, and with the statistics of training."
+    model = nnx.merge(graph, state)
+    model.eval()
+    return model
+
 @Programs
-def sample_batch(state, at, guidance, interval, noise, key, i, x_0, z, given, known,
-                 *, graph, process, pixel_range, rule, thresholding, hidden, path):
+def sample_batch(states, at, guidance, interval, noise, key, i, x_0, z, given, known,
+                 *, networks, pixel_range, rule, thresholding, hidden, path, steer=None):
     "Pictures number `i`, from `alpha x_0 + noise z` at the first noise level, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
     if z is None: z = noise_for(keys, 2**20, x_0.shape)
-    model = nnx.merge(graph, state)
-    model.eval() # without dropout, and with the statistics of training
-    guess = guided_denoiser(process, model, hidden, given, guidance, interval)
+    (process, model), *weaker = [(process, at_rest(graph, state)) for (process, graph), state in zip(networks, states)]
+    guess = guided_denoiser(process, model, hidden, given, guidance, interval, *weaker)
+    if steer is not None: guess = steered(guess, steer, process, *pixel_range)
     def estimate(x, t):
         e = thresholding(guess(x, t), *pixel_range)
         return e if known is None else jnp.where(known, x_0, e)
@@ -241,9 +274,11 @@ class Plan(NamedTuple):
     "How to walk."
     rule: Callable         # as in samplers
     at: NoiseLevel         # of arrays `[n + 1]`: where to stop
-    guidance: float        # how far the label's effect is exaggerated
+    guidance: float|tuple  # how far the label's effect is exaggerated, or the weights of several labels
     interval: tuple        # lowest and highest sigma/alpha at which to do so
     thresholding: Callable # what is done to estimates out of range
+    steer: Callable|None   # estimates are led to where this is larger
+    weaker: Run|None       # guidance leads away from this
 
 @patch
 @checked
@@ -254,7 +289,9 @@ def plan(self:Run,
          guidance:Number=None,            # 1: the plain effect of what the network is told; above: exaggerated, twice the cost
          interval:Interval=None,          # lowest and highest sigma/alpha guided; everywhere: (0, inf)
          thresholding:str|Callable|None=None,    # a name in thresholdings, or a function like those
-         start:float|None=None            # sigma/alpha at the first level; None: the spacing's
+         start:float|None=None,           # sigma/alpha at the first level; None: the spacing's
+         steer:Function=None,             # (pictures `[B, H, W, C]` about 0 to 1, perhaps how unsure each pixel is) -> `[B]`: what is larger the better they are
+         weaker=None                      # a worse Run, for guidance to lead away from; None: this one untold
         ) -> Plan: # checked, ready to walk
     "Check what was asked for, and fill in the rest from the recipe."
     given = dict(sample_steps=steps, sampler=sampler, spacing=spacing, guidance=guidance,
@@ -262,15 +299,24 @@ def plan(self:Run,
     told = hidden_values(self.info)
     is_label_alone = self.classes is not None and told[1] is None
     if guidance is None and not is_label_alone: given["guidance"] = 1.
+    if weaker is not None: check_weaker(self, weaker)
     r = vars(self.recipe) | {name: v for name, v in given.items() if v is not None}
     takes = "1, for this network knows no labels"
-    check(r["guidance"] == 1 or told != (None, None), "guidance", guidance, takes)
+    check(r["guidance"] == 1 or told != (None, None) or weaker, "guidance", guidance, takes)
     schedule = self.recipe.process.schedule
     t = choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"])
     rule = choose(samplers, r["sampler"], "sampler")
     at = points(schedule, start_at(start, t, schedule))
     cut = choose(thresholdings, r["thresholding"], "thresholding")
-    return Plan(rule, at, float(r["guidance"]), tuple(map(float, r["interval"])), cut)
+    return Plan(rule, at, float(r["guidance"]), tuple(map(float, r["interval"])), cut, steer, weaker)
+
+def check_weaker(run:Run, weaker):
+    "Refuse a run that cannot stand beside this one."
+    check(isinstance(weaker, Run), "weaker", f"a {type(weaker).__name__}", "a `Run`")
+    about = lambda run: (tuple(run.info["shape"]), run.names, condition_shape(run.info), run.recipe.pixel_range)
+    takes = f"a run like this one: pictures of shape {tuple(run.info['shape'])}, the same labels, condition and range of pixels"
+    check(about(weaker) == about(run), "weaker", repr(weaker), takes)
+    check(weaker.recipe.process.schedule == run.recipe.process.schedule, "weaker", f"schedule {weaker.recipe.schedule!r}", f"{run.recipe.schedule!r}, as this run")
 
 # %% ../nbs/04_sampling.ipynb #04-051
 def start_at(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`
@@ -321,6 +367,17 @@ def _given_for(self:Run, n:int, label, condition, seed:int) -> tuple: # labels `
     if shape: condition = condition_rows(condition, n, shape)
     return as_seen((self.labels_for(n, label, seed), condition), self.recipe.pixel_range)
 
+@patch
+def _told(self:Run, plan:Plan, n:int, label, condition, seed:int) -> tuple: # a plan, what is told of `n` pictures
+    "What the network is told, once for each label of a dictionary, and the plan with their weights."
+    if not isinstance(label, dict): return plan, self._given_for(n, label, condition, seed)
+    takes = "{label: weight}, numbers that are not 0"
+    check(label and all(number(w) and w for w in label.values()), "label", repr(label), takes)
+    check(plan.weaker is None, "weaker", repr(plan.weaker), "None beside several labels")
+    given = [self._given_for(n, one, condition, seed) for one in label]
+    weights = tuple(map(float, label.values()))
+    return plan._replace(guidance=weights), given[0] if len(given) == 1 else given
+
 # %% ../nbs/04_sampling.ipynb #04-055
 @patch(as_prop=True)
 def _portion(self:Run) -> int:
@@ -330,12 +387,12 @@ def _portion(self:Run) -> int:
 @patch
 def _walk(self:Run, plan:Plan, given, x_0, noise, seed, path, batch_size, z=None, known=None):
     "Pictures in [0, 1], batch by batch, from `x_0` with so much noise at the first level."
-    n, (graph, state) = len(x_0), nnx.split(self.model)
-    recipe = self.recipe
-    draw = partial(sample_batch, graph=graph, process=recipe.process,
-                   pixel_range=recipe.pixel_range, rule=plan.rule,
-                   thresholding=plan.thresholding, hidden=hidden_values(self.info), path=path)
-    shared = state, plan.at, plan.guidance, plan.interval, noise, random_key(seed)
+    n, runs = len(x_0), [self] if plan.weaker is None else [self, plan.weaker]
+    graphs, states = zip(*(nnx.split(run.model) for run in runs))
+    draw = partial(sample_batch, networks=tuple((run.recipe.process, graph) for run, graph in zip(runs, graphs)),
+                   pixel_range=self.recipe.pixel_range, rule=plan.rule, thresholding=plan.thresholding,
+                   hidden=hidden_values(self.info), path=path, steer=plan.steer)
+    shared = states, plan.at, plan.guidance, plan.interval, noise, random_key(seed)
     each = x_0, z, given, known
     parts = map_batches(draw, shared, each, batch_size or self._portion)
     x = np.concatenate(jax.device_get(parts), -4)[..., :n, :, :, :]
@@ -350,7 +407,7 @@ def _walk(self:Run, plan:Plan, given, x_0, noise, seed, path, batch_size, z=None
 @checked
 def sample(self:Run,
            n:Count,                  # how many pictures
-           label:int|str|list|None=None, # one of `run.names`, or n of them; None: as often as in training
+           label:int|str|list|dict|None=None, # one of `run.names`, or n of them, or {label: weight}; None: as often as in training
            *,
            condition=None,           # what the network was trained with: one for all pictures, or n of them
            seed:Seed=0,              # noise, and labels where None is given
@@ -361,12 +418,12 @@ def sample(self:Run,
           ) -> jax.Array: # float32 `[n, H, W, C]` in [0, 1]; with path `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
     plan, shape = self.plan(**kwargs), (n, *self.info["shape"])
+    plan, given = self._told(plan, n, label, condition, seed)
     if z is not None:
         z = as_array(z, "z", 4).astype(np.float32)
         check(z.shape == shape, "z", f"shape {z.shape}", f"shape {shape}")
     noise = np.hypot(np.float32(self.recipe.sigma_data)*plan.at.alpha[0], plan.at.sigma[0])
     nothing = np.broadcast_to(np.float32(0), shape)
-    given = self._given_for(n, label, condition, seed)
     return jax.device_put(self._walk(plan, given, nothing, noise, seed, path, batch_size, z))
 
 # %% ../nbs/04_sampling.ipynb #04-062
@@ -378,7 +435,7 @@ def evaluations(self:Run,
     "How often the network looks at a picture to sample it."
     plan, x, counts = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
     def count(x, t):
-        counts.append(int(evaluations_at(t, plan.guidance, plan.interval)))
+        counts.append(int(jnp.count_nonzero(weights_at(t, jnp.atleast_1d(jnp.float32(plan.guidance)), plan.interval))))
         return x
     at = [NoiseLevel(*v) for v in zip(*plan.at)]
     with jax.disable_jit(), jax.transfer_guard("allow"): # numbers, a pixel, no network
@@ -391,7 +448,7 @@ def evaluations(self:Run,
 @checked
 def reconstruct(self:Run,
                 images,                   # `[n, H, W, C]` in [0, 1]
-                label:int|str|list|None=None, # their labels, as in sample
+                label:int|str|list|dict|None=None, # their labels, as in sample
                 *,
                 condition=None,           # what else the network is told of them, as in sample
                 known=None,               # bool `[H, W]`, `[n, H, W]` or `[n, H, W, C]`: pixels that stay
@@ -404,9 +461,9 @@ def reconstruct(self:Run,
     shape, images = tuple(self.info["shape"]), as_images(images)
     takes = f"[n, {', '.join(map(str, shape))}]"
     check(images.shape[1:] == shape, "images", f"shape {images.shape}", takes)
-    x_0, plan = to_range(images, *self.recipe.pixel_range), self.plan(**kwargs)
+    x_0 = to_range(images, *self.recipe.pixel_range)
+    plan, given = self._told(self.plan(**kwargs), len(x_0), label, condition, seed)
     mask = None if known is None else as_mask(known, images)
-    given = self._given_for(len(x_0), label, condition, seed)
     x = self._walk(plan, given, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
     return jax.device_put(x if mask is None else np.where(mask, images, x))
 

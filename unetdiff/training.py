@@ -125,7 +125,7 @@ class Recipe:
     @property
     def highest_lr(self) -> float|None:
         "The highest learning rate; None where the optimizer is the user's own."
-        return usual_lr.get(choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation)) if self.lr is None else self.lr
+        return usual_lr.get(choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation), lambda steps: None)(self.steps) if self.lr is None else self.lr
 
 # %% ../nbs/03_training.ipynb #03-026
 @checked
@@ -137,7 +137,8 @@ def clipped_adamw(steps:Count, flat:Switch=True, *, lr:Positive=1e-4): # its lea
     return optax.flatten(tx) if flat else tx
 
 optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
-usual_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
+_default_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
+usual_lr = {adamw: lambda steps: round(_default_lr[adamw]*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # the longer, the lower
 presets = {"default": Recipe(),
            "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
@@ -149,8 +150,7 @@ def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pi
     some = a_few(images, 1024)
     base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 6000) | settings)
     few = 600*len(images) < base.steps*(base.batch_size or len(images)) # each is seen more often than that
-    chosen = noise_for(some, **settings) | dict(augment=.125*few) | settings
-    return replace(base, **chosen | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
+    return replace(base, **noise_for(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
 
 # %% ../nbs/03_training.ipynb #03-032
 @partial(Programs, keep=8, donate_argnames="state")

@@ -70,10 +70,10 @@ def sample_program(name, mesh):
     recipe, shape, classes, model = network(name)
     (graph, state), B = nnx.split(model), sizes(name, mesh.size)[0]
     plan = Run(model, recipe, {}, (), dict(classes=classes)).plan()
-    fixed = placed((state, plan.at, plan.guidance, plan.interval, 1., jax.eval_shape(lambda: jax.random.key(0))), mesh)
+    fixed = placed(((state,), plan.at, plan.guidance, plan.interval, 1., jax.eval_shape(lambda: jax.random.key(0))), mesh)
     i, x_0, label = np.zeros(B, np.int32), np.zeros((B, *shape), np.float32), None if classes is None else np.zeros(B, np.int32)
     rows = placed((i, x_0, None, (label, None), None), mesh, "batch")
-    return sample_batch.trace(*fixed, *rows, graph=graph, process=recipe.process, pixel_range=recipe.pixel_range, rule=plan.rule, thresholding=plan.thresholding, hidden=(classes, None), path=False)
+    return sample_batch.trace(*fixed, *rows, networks=((recipe.process, graph),), pixel_range=recipe.pixel_range, rule=plan.rule, thresholding=plan.thresholding, hidden=(classes, None), path=False)
 
 programs = {"train": train_program, "sample": sample_program}
 
