@@ -134,6 +134,19 @@ def test_minutes_are_measured():
         with pytest.raises(ValueError, match=says): train(bars(), model=dense(), **bad, **quick)
 
 
+def test_pictures_are_read_once_where_minutes_are_given():
+    "What was read to count the steps is not read again; words for labels are taken, too."
+    read = []
+    class Source:
+        def __len__(self): return 40
+        def __getitem__(self, i):
+            read.append(i)
+            return bars()[i]
+    run = train(Source(), ["a", "b"]*20, model=Dense(60, 8, nnx.Rngs(0), classes=2), minutes=.05, **quick)
+    assert run.names == ["a", "b"] and len(run.history["loss"]) >= 1
+    assert max(map(read.count, range(1, 40))) == 1, "a picture was read twice" # the first tells the shape
+
+
 def test_steps_in_a_time():
     "A clock that runs only while steps are made: 2 s to compile, 0.1 s a step, 0.5 s a report."
     import unetdiff.engine.loop as loop

@@ -17,7 +17,7 @@ from .diffusion import Schedule, denoise, xp
 from .engine.arguments import Count, RandomKey, Seed, at_least
 from .engine.arguments import as_images, check, checked, rising, whole
 from .engine.devices import Programs, draw, map_batches, random_key
-from .sampling import NoiseLevel, noise_for, points
+from .sampling import NoiseLevel, at_rest, noise_for, points
 from .training import Run
 
 # %% ../nbs/08_likelihood.ipynb #08-012
@@ -120,8 +120,7 @@ def ode_log_likelihood(denoise:Callable, # (x, t: NoiseLevel) -> estimate of the
 def elbo_and_ode(state, at, key, i, x, given, *, graph, process):
     "Bound and flow of pictures number `i`, with their paths, as one program."
     keys = jax.vmap(partial(jax.random.fold_in, key))(i)
-    model = nnx.merge(graph, state)
-    model.eval() # without dropout, and with the statistics of training
+    model = at_rest(graph, state)
     told = jax.tree.leaves(given)
     estimate = lambda x, t: denoise(process, model, x, jnp.full(len(x), t.t), *told)
     return [f(estimate, x, at, keys, process.sigma_data, path=True)

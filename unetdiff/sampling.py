@@ -182,14 +182,14 @@ def churned(spacing,         # a name in spacings, or a function like those
 def guided_denoiser(process:Process, # what the network predicts
                     model,           # (x_t, step, *given) -> prediction
                     hidden,          # what stands in the place of `given` where it is hidden: one more than the last label
-                    given,           # what the model is told: `[B]` labels, None, or a tree of arrays; a list of those if there are several weights
+                    given,           # what the model is told: `[B]` labels, None, or a tree of arrays; a list of those if there is a list of weights
                     guidance=1.,     # weight of what it is told, or `[K]` weights
                     interval=(0, np.inf), # lowest and highest sigma/alpha at which to do so
                     weaker:tuple|None=None # process and model to lead away from, in the place of this one untold
                    ) -> Callable: # (x, t: NoiseLevel) -> estimate of the clean picture
     "The network as samplers call it, with what it is told and guidance."
-    guidance = jnp.atleast_1d(jnp.asarray(guidance, jnp.float32))
-    told = given if len(guidance) > 1 else [given]
+    guidance = jnp.asarray(guidance, jnp.float32)
+    told = given if guidance.ndim else [given]
     every = jax.tree.map(lambda *v: jnp.stack([jnp.broadcast_to(u, v[0].shape) for u in v]), *told, hidden) # [K + 1, B, ...]
     def estimate(x, t):
         call = lambda process, model, told: denoise(process, model, x, jnp.full(len(x), t.t), *jax.tree.leaves(told))
@@ -204,8 +204,9 @@ def guided_denoiser(process:Process, # what the network predicts
         return jax.lax.fori_loop(0, len(weights), add, jnp.zeros_like(x))
     return estimate
 
-def weights_at(t:NoiseLevel, guidance, interval): # `[K]` weights of what the network is told -> `[K + 1]`, their sum 1
+def weights_at(t:NoiseLevel, guidance, interval): # weight of what the network is told, or `[K]` weights -> `[K + 1]`, their sum 1
     "How much each estimate counts at that noise level; the last is that of the network untold."
+    guidance = jnp.atleast_1d(jnp.asarray(guidance, jnp.float32))
     inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
     wanted = jnp.maximum(guidance, 0)
     plain = wanted/jnp.maximum(wanted.sum(), 1e-9) # outside, nothing is exaggerated
@@ -375,8 +376,7 @@ def _told(self:Run, plan:Plan, n:int, label, condition, seed:int) -> tuple: # a 
     check(label and all(number(w) and w for w in label.values()), "label", repr(label), takes)
     check(plan.weaker is None, "weaker", repr(plan.weaker), "None beside several labels")
     given = [self._given_for(n, one, condition, seed) for one in label]
-    weights = tuple(map(float, label.values()))
-    return plan._replace(guidance=weights), given[0] if len(given) == 1 else given
+    return plan._replace(guidance=tuple(map(float, label.values()))), given
 
 # %% ../nbs/04_sampling.ipynb #04-055
 @patch(as_prop=True)
@@ -435,7 +435,7 @@ def evaluations(self:Run,
     "How often the network looks at a picture to sample it."
     plan, x, counts = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
     def count(x, t):
-        counts.append(int(jnp.count_nonzero(weights_at(t, jnp.atleast_1d(jnp.float32(plan.guidance)), plan.interval))))
+        counts.append(int(jnp.count_nonzero(weights_at(t, plan.guidance, plan.interval))))
         return x
     at = [NoiseLevel(*v) for v in zip(*plan.at)]
     with jax.disable_jit(), jax.transfer_guard("allow"): # numbers, a pixel, no network

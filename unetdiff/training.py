@@ -260,8 +260,7 @@ _may_change = ("steps", "log_every", "sampler", "sample_steps", "spacing", "guid
 def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     "The run in folder `out`, if it is finished and was made with this recipe from these pictures."
     if not (out/"run.json").exists(): return None
-    own = {name: v for name, v in vars(recipe).items() if is_custom(v)}
-    run = load(out, model=model if info["own_net"] else None, **own)
+    run = load(out, model=model if info["own_net"] else None, **{name: v for name, v in vars(recipe).items() if is_custom(v)})
     check_same(differences(*(dict(recipe=to_plain(r, _may_change), info=i) for r, i in ((run.recipe, run.info), (recipe, info)))), out)
     return replace(run, recipe=recipe) if len(run.history["loss"]) == recipe.steps else None
 
@@ -295,13 +294,14 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     if out is not None: out = check_free(out, "out", resume)
     check(minutes is None or "steps" not in kwargs, "minutes", minutes, "no number of steps beside it")
     is_run = isinstance(model, Run)
-    trial = partial(train, images, labels, condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
-    if minutes is not None: kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial))
     base = replace(model.recipe, lr=None) if is_run else Recipe()
     recipe = replace(base, **kwargs)
     if model is not None: check_unchanged(recipe, base, is_run)
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
-    if not is_run: recipe = recipe_for(images, **({} if model is None else dict(augment=0.)) | kwargs) # your own network is not told of it
+    if minutes is not None:
+        trial = partial(train, *as_given((images, (labels, None)), known), condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
+        kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial))
+    recipe = replace(base, **kwargs) if is_run else recipe_for(images, **({} if model is None else dict(augment=0.)) | kwargs) # your own network is not told of it
     condition = as_condition(condition, len(images))
     info = describe(images, condition) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)
     if is_run: check_told(info, model.info)
