@@ -19,14 +19,14 @@ def cores():
     return sorted(os.sched_getaffinity(0))
 
 
-def scores(run, seed=0):
-    "1024 samples against all digits, by the last layer of a classifier of their pixels, as in every table of these pages."
+def scores(run, seed=0, **settings):
+    "1024 samples, drawn with these settings, against all digits, by the last layer of a classifier of their pixels, as in every table of these pages."
     from unetdiff.data import split
     from unetdiff.metrics import digits_reference, proportional_labels
     reference = digits_reference("classifier")
     asked, labels = (None, None) if run.classes is None else (proportional_labels(1024), reference.labels)
     train = split(reference.images, labels, run.recipe.test_size)[0]
-    return reference.score(run.sample(1024, asked, seed=seed), asked, train)
+    return reference.score(run.sample(1024, asked, seed=seed, **settings), asked, train)
 
 
 class Worker:

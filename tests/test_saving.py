@@ -16,7 +16,7 @@ from networks import Dense, Moody, Scale
 from properties import same_cases
 
 from unetdiff import Recipe, load, samplers, schedules, train, training
-from unetdiff.diffusion import flow_matching, from_betas, lognormal_times, log_linear, predictions, time_samplers, weightings
+from unetdiff.diffusion import flow_matching, from_betas, lognormal_times, log_linear, loss, predictions, time_samplers, weightings
 from unetdiff.engine.checkpoints import is_custom, network_arrays
 from unetdiff.sampling import churned, ddim, dynamic, ratio_times, spacings, thresholdings
 from unetdiff.training import adamw, optimizers, replace
@@ -35,6 +35,7 @@ entries = dict(
     prediction=one(*sorted(set(predictions) - {"eps"}), lambda alpha, sigma, s: (-1., 1.)), # "eps" is refused on some schedules
     weighting=one(*weightings, lambda log_snr, g2, s: jnp.ones_like(log_snr)),
     time_sampler=one(*time_samplers, partial(lognormal_times, mean=0., std=1.), jax.jit(lambda u, progress, schedule: u, static_argnames="schedule")),
+    loss=one(*["denoising"]*4, lambda process, model, x_0, t, eps, *given: loss(process, model, x_0, t, eps, *given)), # refused beside a gradient penalty
     dtype=one("float32", "bfloat16", np.str_("float32")),
     shift=one(1, 2.5, np.float32(1.5)),
     sigma_data=one(.75, 1, np.float32(.3), np.float16(.5)),

@@ -108,4 +108,4 @@ def test_wrong_arguments_are_refused(call, said):
 
 
 def test_what_a_recipe_may_set():
-    assert set(unet_arguments) == {"features", "time_emb_dim", "channel_mults", "attention_levels", "heads", "plain_attention", "time_everywhere", "patch_size", "dropout"}
+    assert set(unet_arguments) == {"features", "time_emb_dim", "channel_mults", "attention_levels", "heads", "plain_attention", "time_everywhere", "patch_size", "dropout", "ends"}

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['optimizers', 'usual_lr', 'presets', 'TrainState', 'loss_fn', 'adamw', 'average_decay', 'ema_update', 'train_step',
            'Recipe', 'clipped_adamw', 'recipe_for', 'train_steps', 'held_out_loss', 'Run', 'load', 'fit', 'finished',
-           'train', 'train_digits']
+           'fit_watched', 'train', 'train_digits']
 
 # %% ../nbs/03_training.ipynb #03-004
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.resources import files
-from inspect import signature
 from pathlib import Path
 from typing import Callable, NamedTuple
 import jax, jax.numpy as jnp, numpy as np, optax
@@ -19,7 +18,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
 from .data import batch_at, digits, hidden_values, hold_back, take_rows, vary
-from .diffusion import Interval, Process, draw_noise, loss, noise_for
+from .diffusion import Interval, Process, draw_noise, loss, losses, noise_for
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, as_path, check, checked, choose
 from .engine.checkpoints import Progress, check_free, check_same, differences, from_plain, is_custom, named_arrays, read_run, remembered, to_plain, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
@@ -35,11 +34,11 @@ class TrainState(NamedTuple):
     optimizer: tuple     # the optimizer's memory
     rest: nnx.State      # what else a network keeps: dropout counters, batch statistics
 
-def loss_fn(params, rest, x_0, given, t, eps, graph, process:Process, gradient_penalty:float=0., training:bool=True): # `given`: what the network is told besides, labels for example
+def loss_fn(params, rest, x_0, given, t, eps, graph, process:Process, objective:Callable=loss, training:bool=True): # `given`: what the network is told besides, labels for example
     "The loss as a function of the parameters, and what the network keeps besides."
     model = nnx.merge(graph, params, rest, copy=True)
     if not training: model.eval() # without dropout, and with the statistics of training
-    value = loss(process, model, x_0, t, eps, *jax.tree.leaves(given), gradient_penalty=gradient_penalty)
+    value = objective(process, model, x_0, t, eps, *jax.tree.leaves(given))
     return value, nnx.split(model, nnx.Param, ...)[2]
 
 # %% ../nbs/03_training.ipynb #03-009
@@ -81,6 +80,7 @@ class Recipe:
     prediction: str|Callable = "v"        # a name in `predictions`, or a function like those
     weighting: str|Callable = "uniform"   # a name in `weightings`, or a function like those
     time_sampler: str|Callable = "lognormal" # a name in `time_samplers`, or a function like those
+    loss: str|Callable = "denoising"      # a name in `losses`, or a function like those
     dtype: Dtype = "float32"              # in which the network computes; "bfloat16" on an accelerator
     shift: Positive = 1.                  # times as much noise as `time_sampler` says, for larger pictures
     sigma_data: Positive = .75            # standard deviation of the pictures in `pixel_range`
@@ -109,6 +109,7 @@ class Recipe:
         check((self.batch_size or 0) % self.grad_accum_steps == 0, "grad_accum_steps", repr(self.grad_accum_steps), f"a divisor of the batch size, {self.batch_size}")
         choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation)
         check(self.lr is None or self.optimizer in optimizers, "lr", self.lr, "nothing beside an optimizer of your own, which has its learning rate")
+        check(choose(losses, self.loss, "loss") is loss or not self.gradient_penalty, "gradient_penalty", self.gradient_penalty, "0 beside another loss than 'denoising'")
         check_net(self.net)
         self.process # refuses what does not fit together
 
@@ -137,8 +138,7 @@ def clipped_adamw(steps:Count, flat:Switch=True, *, lr:Positive=1e-4): # its lea
     return optax.flatten(tx) if flat else tx
 
 optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
-_default_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
-usual_lr = {adamw: lambda steps: round(_default_lr[adamw]*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # the longer, the lower
+usual_lr = {adamw: lambda steps: round(6e-3*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: 1e-4} # number of steps -> highest learning rate; of "adamw" the longer, the lower
 presets = {"default": Recipe(),
            "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
@@ -156,8 +156,8 @@ def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pi
 @partial(Programs, keep=8, donate_argnames="state")
 def train_steps(state:TrainState, start, stop, images, given, key, *, graph, recipe:Recipe, optimizer, hidden:tuple, layout:Layout):
     "Steps `start` to `stop`, at most `log_every`, as one program; the loss of each."
-    penalty = recipe.gradient_penalty/(layout.mesh.size*recipe.grad_accum_steps)**2 # it is made of the mean over a batch, and each device sees but a share
-    gradient = layout.value_and_grad(partial(loss_fn, graph=graph, process=recipe.process, gradient_penalty=penalty))
+    penalty = {} if recipe.gradient_penalty == 0 else dict(gradient_penalty=recipe.gradient_penalty/(layout.mesh.size*recipe.grad_accum_steps)**2) # it is made of the mean over a batch, and each device sees but a share
+    gradient = layout.value_and_grad(partial(loss_fn, graph=graph, process=recipe.process, objective=partial(choose(losses, recipe.loss, "loss"), **penalty)))
     def body(i, carry):
         state, losses = carry
         k1, k2, k3 = jax.random.split(jax.random.fold_in(key, i), 3)
@@ -169,11 +169,11 @@ def train_steps(state:TrainState, start, stop, images, given, key, *, graph, rec
 
 # %% ../nbs/03_training.ipynb #03-034
 @Programs
-def held_out_loss(average, rest, images, given, *, graph, process:Process, size:int=64): # pictures at a time, a power of two
+def held_out_loss(average, rest, images, given, *, graph, process:Process, objective:Callable=loss, size:int=64): # pictures at a time, a power of two
     "The loss on held-out pictures, each used with several noises, 256 in all."
     of = jnp.arange(256) % len(images)
     t, eps = draw_noise(process, jax.random.key(0), images[of])
-    part = lambda i: loss_fn(average, rest, *take_rows((images, given), of[i]), t[i], eps[i], graph, process, training=False)[0] # [size]
+    part = lambda i: loss_fn(average, rest, *take_rows((images, given), of[i]), t[i], eps[i], graph, process, objective, training=False)[0] # [size]
     return jax.lax.map(part, jnp.arange(256).reshape(-1, size)).mean()
 
 # %% ../nbs/03_training.ipynb #03-036
@@ -189,12 +189,7 @@ class Run:
     final: bool = True # False in the hands of a callback while training goes on
 
     def __repr__(self):
-        return f"Run(shape={tuple(self.info['shape'])}, classes={self.classes}, steps={len(self.history['loss'])} of {self.recipe.steps})"
-
-    @property
-    def classes(self) -> int|None:
-        "How many labels the network knows; None if it takes none."
-        return self.info["classes"]
+        return f"Run(shape={tuple(self.info['shape'])}, classes={self.info['classes']}, steps={len(self.history['loss'])} of {self.recipe.steps})"
 
     @property
     def metrics(self) -> dict:
@@ -236,21 +231,21 @@ def fit(model:nnx.Module, recipe:Recipe,
     elif not isinstance(optimizer, optax.GradientTransformation): optimizer = optimizer(recipe.steps) # one of the user's, made from the number of steps
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     state = layout.start(lambda params, rest: TrainState(params, (params,)*len(recipe.exponents), optimizer.init(params), rest), params, rest)
-    state, losses, test, snapshots = restore(state) or Progress(state, [], [], {})
-    check(len(losses) <= recipe.steps, "steps", recipe.steps, f"at least the {len(losses)} that the folder has already")
-    if len(losses) == recipe.steps: yield Progress(state, losses, test, snapshots), nnx.merge(graph, *local_copy((state.average[0], state.rest)))
-    chunk, feed = data_feed(images, given, recipe.batch_size, recipe.log_every, seed, len(losses), layout.mesh)
+    state, history, test, snapshots = restore(state) or Progress(state, [], [], {})
+    check(len(history) <= recipe.steps, "steps", recipe.steps, f"at least the {len(history)} that the folder has already")
+    if len(history) == recipe.steps: yield Progress(state, history, test, snapshots), nnx.merge(graph, *local_copy((state.average[0], state.rest)))
+    chunk, feed = data_feed(images, given, recipe.batch_size, recipe.log_every, seed, len(history), layout.mesh)
     key = place(random_key(seed), layout.everywhere)
-    for start in range(len(losses), recipe.steps, chunk):
+    for start in range(len(history), recipe.steps, chunk):
         stop = min(start + chunk, recipe.steps)
         state, new = train_steps(state, *place(np.int32((start, stop)), layout.everywhere), *next(feed), key, graph=graph, recipe=recipe, optimizer=optimizer, hidden=hidden, layout=layout)
-        losses += jax.device_get(wait_for(new))[:stop - start].tolist()
-        check_finite(losses, start)
+        history += jax.device_get(wait_for(new))[:stop - start].tolist()
+        check_finite(history, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
-        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_given, graph=graph, process=recipe.process, size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
+        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_given, graph=graph, process=recipe.process, objective=choose(losses, recipe.loss, "loss"), size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
         if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
-        yield Progress(state, losses, test, snapshots), nnx.merge(graph, averages[0], rest)
+        yield Progress(state, history, test, snapshots), nnx.merge(graph, averages[0], rest)
 
 # %% ../nbs/03_training.ipynb #03-045
 _groups = {"network": ("net", "dtype"), "noise": ("schedule", "time_sampler", "shift", "sigma_data"), "training": ("steps", "batch_size", "optimizer", "highest_lr"),
@@ -264,7 +259,16 @@ def finished(out, recipe:Recipe, info:dict, model) -> Run|None:
     check_same(differences(*(dict(recipe=to_plain(r, _may_change), info=i) for r, i in ((run.recipe, run.info), (recipe, info)))), out)
     return replace(run, recipe=recipe) if len(run.history["loss"]) == recipe.steps else None
 
-# %% ../nbs/03_training.ipynb #03-045b
+def fit_watched(net, recipe:Recipe, data:tuple, held_out:tuple, info:dict, seed, fsdp, out, checkpoints, callback, progress, remarks) -> Run: # as in `fit`, `Run`, `watch`
+    "Train, with all hooks that were asked for; the run."
+    with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
+        for report, average in fit(net, recipe, data, hidden_values(info), seed, fsdp, watched.restore):
+            run = Run(average, recipe, make_history(report.losses, report.test), held_out, info, report.snapshots, watched.is_last(report))
+            watched.report(report, run)
+            if watched.should_stop(): break
+        watched.keep()
+    return run
+
 @patch
 def lr_for(self:Run, steps:int) -> float: # further steps
     "The highest learning rate with which a run goes on: where that of one long training would stand."
@@ -311,13 +315,7 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     if is_run and recipe.highest_lr and recipe.lr is None: recipe = replace(recipe, lr=model.lr_for(recipe.steps))
     about = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, info['shape']))}, {info['classes'] or 'no'} labels{', augmented'*bool(recipe.augment)}", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
     remarks = in_words(recipe, about, {word: names for word, names in _groups.items() if word != "network" or model is None}) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
-    with watch(recipe.steps, out, dict(recipe=to_plain(recipe, _may_change), info=info), checkpoints, callback, progress, remarks) as watched:
-        for report, average in fit(net, recipe, data, hidden_values(info), seed, fsdp, watched.restore):
-            run = Run(average, recipe, make_history(report.losses, report.test), as_given(held_out, info), info, report.snapshots, watched.is_last(report))
-            watched.report(report, run)
-            if watched.should_stop(): break
-        watched.keep()
-    return run
+    return fit_watched(net, recipe, data, as_given(held_out, info), info, seed, fsdp, out, checkpoints, callback, progress, remarks)
 
 # %% ../nbs/03_training.ipynb #03-048
 @delegates(train, but=["labels"])
@@ -332,6 +330,5 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     recipe = choose(presets, preset, "preset")
     check(recipe != presets["tutorial"] or digit is not None, "digit", "None", 'a digit from 0 to 9 with preset "tutorial", whose network takes no labels')
     images, labels = digits(digit)
-    if steps is not None: kwargs["steps"] = steps
     others = dict(net=isinstance(kwargs.get("model"), Run), steps="minutes" in kwargs) # what a run, or a budget of time, decides
-    return train(images, labels if digit is None else None, **{k: v for k, v in vars(recipe).items() if not others.get(k)} | kwargs)
+    return train(images, labels if digit is None else None, **{k: v for k, v in vars(recipe).items() if not others.get(k)} | kwargs | ({} if steps is None else dict(steps=steps)))

@@ -201,6 +201,7 @@ class UNet(nnx.Module):
                  classes:Count=None,           # number of labels; None if it takes none
                  condition:_Shape=None,        # shape of what else it is told: `(D,)` numbers or an `(h, w, c)` picture
                  augmentation:Count=None,      # how many numbers say how a picture was augmented in training; None if it never was
+                 ends:Switch=False,            # is it told where each step is to end? Then times are `[B, 2]`
                  dtype:Dtype="float32",        # of the computation; parameters and result are float32
                  rngs:nnx.Rngs):
         self.classes = classes
@@ -218,6 +219,7 @@ class UNet(nnx.Module):
         vector, beside = _condition_sizes(condition)
 
         self.time = TimeEmbedding(time_emb_dim, **kwargs)
+        self.end = TimeEmbedding(time_emb_dim, **kwargs) if ends else None
         self.label = None if classes is None else nnx.Embed(classes + 1, time_emb_dim, **kwargs)
         self.vector = None if vector is None else nnx.Linear(vector, time_emb_dim, use_bias=False, **kwargs)
         self.augmentation = None if augmentation is None else nnx.Linear(augmentation, time_emb_dim, use_bias=False, **kwargs)
@@ -244,7 +246,8 @@ def take_in(self:UNet, x, t, given:tuple): # `[B, H, W, C]`, `[B]`, arrays `[B, 
     ok = len(given) == len(takes) or (self.augmentation is not None and len(done) == 1)
     check(ok, "given", f"{len(given)} array(s) beside pictures and times", " and ".join(takes) or "none")
     told = dict(zip(takes, given))
-    e = self.time(t)
+    t, end = t.T if t.ndim == 2 else (t, t) # a denoiser's step ends where it begins
+    e = self.time(t) if self.end is None else self.time(t) + self.end(end)
     if done: e = e + self.augmentation(done[0])
     if self.label is not None: e = e + self.label(told["classes"])
     if self.vector is not None: return x, e + self.vector(told["condition"])

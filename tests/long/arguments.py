@@ -43,7 +43,7 @@ import unetdiff
 
 unetdiff.keep_compiled() # before anything is compiled
 
-from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, likelihood, metrics, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
+from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, likelihood, metrics, onestep, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
 from unetdiff.engine import arguments, checkpoints, convolution, devices, loop, sources
 
 # --- what is drawn
@@ -316,7 +316,7 @@ def _(got, **_): close(*got, 1e-6)
 def _(got, **_): assert got.shape == (1,) and np.isfinite(got).all() and (got >= 0).all()
 
 @holds("diffusion.time_samplers diffusion.lognormal_times diffusion.early_first_times", lambda name, u, progress, schedule: diffusion.time_samplers[name](jnp.array(u), progress, schedules[schedule]), 40, name=(one(*diffusion.time_samplers), None), u=(inside, None), progress=(one(0., .5, 1.), None), schedule=(curves, None))
-def _(t, u, **_): assert t.shape == np.shape(u) and np.isfinite(t).all() and (0 <= t).all() and (t <= 1).all()
+def _(t, u, **_): assert t.shape[:1] == np.shape(u) and np.isfinite(t).all() and (0 <= t).all() and (t <= 1).all()
 
 @holds("diffusion.stratified_uniforms", lambda key, n: diffusion.stratified_uniforms(key, n), 30, key=(st.integers(0, 99).map(jax.random.key), wild), n=(st.integers(1, 40), wild))
 def _(u, key, n): close(np.diff(np.sort(u)), np.full(n - 1, 1/n), 1e-4); assert u.shape == (n,) and (0 <= u).all() and (u <= 1).all()
@@ -339,7 +339,7 @@ def _(got, x_t, t):
     close(a*x_0 + b*eps, p, 1e-3), close(np.ravel(steps)[::steps[0].size], 999*np.asarray(t), 1e-4)
 
 @holds("diffusion.draw_noise", lambda key, n, times, progress: diffusion.draw_noise(diffusion.Process(time_sampler=times), key, zeros((n, 2, 3, 1)), progress), 15, key=(st.integers(0, 99).map(jax.random.key), wild), n=(one(1, 2, 5), None), times=(one(*diffusion.time_samplers), None), progress=(one(0., 1.), None))
-def _(got, n, **_): assert got[0].shape == (n,) and got[1].shape == (n, 2, 3, 1) and all(np.isfinite(v).all() for v in got)
+def _(got, n, **_): assert got[0].shape[:1] == (n,) and got[1].shape == (n, 2, 3, 1) and all(np.isfinite(v).all() for v in got)
 
 @holds("diffusion.loss", lambda x_0, t, eps, penalty: diffusion.loss(diffusion.Process("linear", "eps"), lambda x, step, *label: 0*x, x_0, t, eps, gradient_penalty=penalty), 25, x_0=(one(few()), other_shapes), t=times2, eps=noise2, penalty=(one(0., .02), None), blame=dict(x_0=["t", "eps"], t=["eps"]))
 def _(got, x_0, t, eps, penalty): assert x_0.shape == eps.shape; close(got, np.mean(eps**2), 1e-4)
@@ -352,7 +352,7 @@ def _(opt, **_):
     u, memory = opt.update(g, opt.init(g), g)
     assert np.isfinite(opt.update(g, memory, g)[0]["a"]).all()
 
-fields = dict(schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild), weighting=(own(diffusion.weightings), wild), time_sampler=(own(diffusion.time_samplers), wild), dtype=(one("float32", "bfloat16"), wild),
+fields = dict(schedule=(own(schedules), wild), prediction=(one("x0", "v", "flow"), wild), weighting=(own(diffusion.weightings), wild), time_sampler=(own(diffusion.time_samplers), wild), loss=(one("denoising"), wild), dtype=(one("float32", "bfloat16"), wild),
               shift=(one(1., 2.5), wild), sigma_data=(one(.5, 1), wild), pixel_range=(one((-1., 1.), (0, 2.), (0., 1)), wild | one((1., -1.), (0., 0.), (0., nan), ("a", "b"), (0.,), (-inf, 1.))), gradient_penalty=(one(0., .02), wild), label_dropout=(one(0., .1, .99), wild), flips=(one(False, True), wild), augment=(one(0., .3, 1), wild),
               optimizer=(own(training.optimizers), wild), steps=(one(1, 4000), wild), batch_size=(one(None, 1, 32), wild), averaging=(one(None, 17., (17., 7.), 3), wild | one((nan,), ("a",), (-1.,), ())), test_size=(one(.05, .5), wild),
               log_every=counts, grad_accum_steps=(one(1), wild), sampler=(own(samplers), wild), sample_steps=counts, spacing=(own(sampling.spacings), wild), guidance=(one(1., 0, -1., 3.), wild), interval=(one((0., .6), (0, inf), (.5, .5)), wild | one((nan, 1.), (2., 1.), (-1., 1.), ("a", 1), (1.,))),
@@ -630,11 +630,19 @@ def _(got, nats, D, width): bits = -np.asarray(nats, float)/D/np.log(2) - np.log
        blame=dict(images=["labels", "label"], labels=["label"], levels=["images"], low=["high"], high=["low"]))
 def _(s, **_): assert list(s) == ["bound", "bound_error", "flow", "flow_error", "n"] and all(np.isfinite(v) for v in s.values()) and s["n"] == 4
 
+# --- 09 onestep
+
+@holds("Run.draw_pairs", lambda **a: run().draw_pairs(**a, progress=False), 8, n=(one(1, 5), one(0, 1.5, "x")), seed=seeds, steps=(one(2), one(0, "x")))
+def _(got, n, **_): assert got[0].shape == (n, 8, 8, 1) and len(got[2]) == n and got[3] is None; are_pictures(got[1], n, 8, 8, 1)
+
+@holds("Run.distill", lambda **a: run().distill(**a, batch_size=8, log_every=2, progress=False), 8, steps=(one(1, 2), one(0, -1, "x")), evaluations=(one(1, 2, 4), one(0, 3, "x", None)), method=(one("pairs", "consistency"), one("shortcut", "magic", 3)), count=(one(20), one(0, "x")), seed=seeds, teacher=(one({}, dict(steps=2)), one(dict(sampler="ddpm"), 3)), lr=(one(1e-3), one(-1., "x")))
+def _(s, steps, evaluations, **_): assert s.evaluations() == evaluations and len(s.history["loss"]) == steps
+
 # --- all of them
 
 def doors():
     "Public functions and classes by name, by a rule: handed out by `unetdiff`, or checking their arguments; and the public methods of a run."
-    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, cli, arguments, convolution, devices, loop, sources, checkpoints
+    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, onestep, cli, arguments, convolution, devices, loop, sources, checkpoints
     exported = [(m.__name__.split(".")[-1], name, getattr(m, name)) for m in modules for name in m.__all__]
     is_checked = lambda v: hasattr(v, "is_checked") or isinstance(v, type) and hasattr(v.__init__, "is_checked")
     found = {f"{m}.{name}": v for m, name, v in exported if name in unetdiff._names or is_checked(v)}
