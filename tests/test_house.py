@@ -85,3 +85,26 @@ page = unetdiff.load().scrub(labels=[3], samplers=("ddim",), steps=4).data
 assert "<input" in page and "data:image" in page"""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def assigned(source):
+    "Names that a cell gives a meaning at its top level."
+    source = "\n".join(line for line in source.splitlines() if not line.startswith(("%", "!")))
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef|ast.ClassDef): yield node.name
+        elif not isinstance(node, ast.Expr): yield from (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+
+
+@pytest.mark.parametrize("module", modules, ids=lambda p: p.stem)
+def test_a_lesson_keeps_the_names_of_its_module(module):
+    "A notebook's methods of `Run` look up names in the notebook: a cell that uses one for something else breaks them, there and in tests that follow."
+    written = re.search(r"File to edit: (\S+)\.ipynb", module.read_text())
+    if written is None: pytest.skip("written by hand")
+    nb = nbformat.read((module.parent/f"{written[1]}.ipynb").resolve(), 4)
+    cells = [c.source for c in nb.cells if c.cell_type == "code"]
+    is_exported = lambda source: re.search(r"^#\| *export", source, re.M)
+    public = {node.name for node in ast.parse(module.read_text()).body if isinstance(node, ast.FunctionDef|ast.ClassDef) and not any("patch" in ast.unparse(d) for d in node.decorator_list)}
+    public |= {name for source in cells if is_exported(source) for node in ast.parse(source).body if isinstance(node, ast.ImportFrom|ast.Import|ast.Assign) for name in
+               ([a.asname or a.name for a in node.names] if not isinstance(node, ast.Assign) else [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)])}
+    taken = {name for source in cells if not is_exported(source) for name in assigned(source)} & public
+    assert not taken, f"these names of {module.name} mean something else in cells of its lesson: {sorted(taken)}"

@@ -184,3 +184,7 @@ def test_one_time_alone_is_a_step_of_no_length():
     x, t = jnp.asarray(x_0[:3]), jnp.array([3., 200., 999.])
     alone, same, longer = (np.asarray(net(x, times)) for times in (t, jnp.stack([t, t], -1), jnp.stack([t, t/2], -1)))
     assert (alone == same).all() and np.abs(longer - same).max() > 1e-3, "the end of a step should be seen"
+
+
+def test_a_student_has_no_guidance_to_choose(teacher):
+    with pytest.raises(ValueError, match="guidance: got 2, but takes 1, for a student draws as its teacher was guided"): teacher.distill(**quick).sample(2, 1, guidance=2)

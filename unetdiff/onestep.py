@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['methods', 'Looks', 'join_pair', 'split_pair', 'distance', 'pair_loss', 'jump_times', 'level_times', 'lattice',
            'neighbour_times', 'within', 'consistency_loss', 'noise_left', 'both_steps', 'span_times', 'shortcut_loss',
-           'meanflow_loss', 'Method', 'student_recipe', 'student_net']
+           'meanflow_loss', 'Method', 'student_recipe', 'student_net', 'teacher_plan', 'student_data']
 
 # %% ../nbs/09_onestep.ipynb #09-004
 from collections.abc import Callable
@@ -172,7 +172,7 @@ spacings["jumps"] = jump_times
 def student_recipe(recipe:Recipe, # the teacher's
                    method:Method, evaluations:int, **settings) -> Recipe: # entries that the user has set
     "How a student is trained, and how it samples."
-    net = recipe.net | {name: v for name, v in dict(ends=True, dropout=0.).items() if (method.ends if name == "ends" else name in recipe.net)}
+    net = recipe.net | ({"dropout": 0.} if "dropout" in recipe.net else {}) | ({"ends": True} if method.ends else {})
     prediction = "v" if recipe.prediction == "eps" else recipe.prediction # pure noise says nothing of the picture in it
     fixed = dict(net=net, prediction=prediction, loss=method.loss, time_sampler=method.times(evaluations), weighting="uniform", gradient_penalty=0., shift=1., label_dropout=0., flips=False, augment=0.)
     usual = dict(optimizer="adamw", lr=method.lr, steps=4000, batch_size=128, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, guidance=1., thresholding="clip")
@@ -188,9 +188,27 @@ def student_net(run:Run, recipe:Recipe, seed:int) -> nnx.Module:
     taken = [(path, known.get(path, p)) for path, p in nnx.to_flat_state(params)]
     return nnx.merge(graph, nnx.from_flat_state(taken), rest)
 
+# %% ../nbs/09_onestep.ipynb #09-063a
+_with_fresh_noise = ("ddpm", "ddpm_large", "dpmpp_2m_sde")
+
+def teacher_plan(run:Run, teacher:dict) -> dict: # what the user has set
+    "How a teacher draws: as ever, but without fresh noise on the way. Arguments of `run.plan`."
+    usual = run.recipe.sampler
+    plan = dict(sampler="dpmpp_2m" if usual in _with_fresh_noise else usual) | teacher
+    check(plan["sampler"] not in _with_fresh_noise, "teacher", f"sampler {plan['sampler']!r}, which draws fresh noise", "one that does not, 'dpmpp_2m' for example")
+    return plan
+
+def student_data(run:Run, recipe:Recipe, count:int, condition, seed:int, progress:bool, plan:dict) -> tuple: # as in `fit`
+    "Pairs to train on, some that are held back, and what is told of both."
+    z, images, label, condition = run.draw_pairs(count, condition=condition, seed=seed, progress=progress, **plan)
+    given = run._given_for(count, label, condition, seed)
+    pair = join_pair(recipe.process, np.asarray(to_range(images, *recipe.pixel_range)), z)
+    rows, test_rows, *_ = split(np.arange(count), given[0], min(.5, 256/count))
+    held_out = jax.device_put((pair[test_rows], take_rows(given, test_rows)))
+    return pair[rows], held_out[0], take_rows(given, rows), held_out[1]
+
 # %% ../nbs/09_onestep.ipynb #09-064
 Looks = Annotated[int, Rule("1, 2 or 4", lambda v: isinstance(v, int) and v in (1, 2, 4))]
-_with_fresh_noise = ("ddpm", "ddpm_large", "dpmpp_2m_sde")
 
 @patch
 @checked
@@ -215,10 +233,8 @@ def distill(self:Run,
     way = choose(methods, method, "method")
     check(not (way.ends and self.info["own_net"]), "method", repr(method), "'pairs' or 'consistency' for your own network, which cannot be told where a step ends")
     check(condition_shape(self.info) is None or condition is not None, "condition", None, "some, for this run was trained with them")
-    sampler = self.recipe.sampler
-    teacher = dict(sampler="dpmpp_2m" if sampler in _with_fresh_noise else sampler) | teacher
-    check(teacher["sampler"] not in _with_fresh_noise, "teacher", f"sampler {teacher['sampler']!r}, which draws fresh noise", "one that does not, 'dpmpp_2m' for example")
-    looks = self.evaluations(**teacher)
+    plan = teacher_plan(self, teacher)
+    looks = self.evaluations(**plan)
     recipe = student_recipe(self.recipe, way, evaluations, **kwargs, steps=steps)
     net = student_net(self, recipe, seed)
     count = count or max(8192, 2**22//int(np.prod(self.info["shape"])))
@@ -226,9 +242,5 @@ def distill(self:Run,
     info = self.info | dict(seed=seed, teacher=about)
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     remarks = [f"teacher: {looks} evaluations a picture, {count:,} pictures", f"student: {evaluations} evaluation{'s'*(evaluations > 1)}, {count_params(net):,} parameters, method {method}"]
-    z, images, label, condition = self.draw_pairs(count, condition=condition, seed=seed, progress=progress, **teacher)
-    given = self._given_for(count, label, condition, seed)
-    pair = join_pair(recipe.process, np.asarray(to_range(images, *recipe.pixel_range)), z)
-    rows, test_rows, *_ = split(np.arange(count), given[0], min(.5, 256/count))
-    data = pair[rows], jax.device_put(pair[test_rows]), take_rows(given, rows), jax.device_put(take_rows(given, test_rows))
+    data = student_data(self, recipe, count, condition, seed, progress, plan)
     return fit_watched(net, recipe, data, self.held_out, info, seed, False, out, checkpoints, callback, progress, remarks)

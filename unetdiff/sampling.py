@@ -309,6 +309,8 @@ def plan(self:Run,
     r = vars(self.recipe) | {name: v for name, v in given.items() if v is not None}
     takes = "1, for this network knows no labels"
     check(r["guidance"] == 1 or told != (None, None) or weaker, "guidance", guidance, takes)
+    takes = "1, for a student draws as its teacher was guided"
+    check(r["guidance"] == 1 or "teacher" not in self.info, "guidance", guidance, takes)
     schedule = self.recipe.process.schedule
     t = choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"])
     rule = choose(samplers, r["sampler"], "sampler")
