@@ -86,6 +86,12 @@ def cold(script, *args, on=None):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def kept(file, work):
+    "What a file keeps; where there is none, what the work says, and the file keeps it."
+    if not file.exists(): file.write_text(json.dumps(work()))
+    return json.loads(file.read_text())
+
+
 def mean_and_spread(found):
     "Of rows with the same entries: the mean of each, and as `..._spread` the largest less the smallest."
     values = {key: [row[key] for row in found] for key in found[0]}

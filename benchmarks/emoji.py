@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from common import cold, save
+from common import cold, kept, save
 from recipe import emoji
 
 minutes = {16: 10, 32: 60}
@@ -124,8 +124,7 @@ def main(folder, sizes):
     folder.mkdir(parents=True, exist_ok=True)
     for size in sizes:
         for name in ways:
-            file = folder/f"{name}-{size}.json"
-            if not file.exists(): file.write_text(json.dumps(cold(__file__, folder.resolve(), name, size)))
+            kept(folder/f"{name}-{size}.json", lambda: cold(__file__, folder.resolve(), name, size))
     found = [folder/f"{name}-{size}.json" for size in minutes for name in ways]
     save("emoji", [row for file in found if file.exists() for row in json.loads(file.read_text())])
 

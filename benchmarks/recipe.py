@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import cold, save
+from common import cold, kept, save
 
 font_file = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 blocks = { # class: first and last characters
@@ -100,13 +100,12 @@ def worker(pictures, name, minutes, steps):
 def main(folder, minutes):
     "All that the folder does not have yet, and the table of all."
     folder.mkdir(parents=True, exist_ok=True)
-    def kept(pictures, name, minutes, steps=0):
-        file = folder/f"{pictures}-{name}-{minutes}-{'scores' if steps else 'steps'}.json".replace(" ", "_")
-        if not file.exists(): file.write_text(json.dumps(cold(__file__, pictures, name, minutes, steps)))
-        return json.loads(file.read_text())
+    def said(pictures, name, minutes, steps=0):
+        file = f"{pictures}-{name}-{minutes}-{'scores' if steps else 'steps'}.json".replace(" ", "_")
+        return kept(folder/file, lambda: cold(__file__, pictures, name, minutes, steps))
     cases = [(pictures, name, minutes) for pictures in sets for name in trainings]
-    steps = [kept(*case) for case in cases]
-    save("recipe", [row for case, n in zip(cases, steps) for row in kept(*case, n)])
+    steps = [said(*case) for case in cases]
+    save("recipe", [row for case, n in zip(cases, steps) for row in said(*case, n)])
 
 
 if __name__ == "__main__":

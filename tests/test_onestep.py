@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import Dense
 
 from unetdiff import Recipe, load, train
 from unetdiff.diffusion import Process, add_noise, denoise
-from unetdiff.onestep import both_steps, consistency_loss, distance, join_pair, level_times, meanflow_loss, methods, neighbour_times, noise_left, pair_loss, shortcut_loss, span_times, split_pair
-from networks import Dense
+from unetdiff.onestep import both_steps, consistency_loss, distance, join_pair, level_times, meanflow_loss, methods, neighbour_times, noise_left, shortcut_loss, span_times, split_pair, student_net, student_recipe
+from unetdiff.unet import UNet, init
 
 quick = dict(steps=4, log_every=2, batch_size=8, count=40, progress=False)
 rng = np.random.default_rng(0)
@@ -111,7 +112,6 @@ def test_a_student_is_a_run(teacher, method, tmp_path):
 
 def test_a_new_student_is_its_teacher(teacher):
     "Before it has learned, one evaluation of each kind of student is one evaluation of its teacher."
-    from unetdiff.onestep import student_net, student_recipe
     for name, method in methods.items():
         recipe = student_recipe(teacher.recipe, method, 1)
         net = student_net(teacher, recipe, 0)
@@ -143,10 +143,7 @@ def test_without_labels_in_colour_and_few_evaluations():
 
 
 def test_your_own_network():
-    class Own(nnx.Module):
-        def __init__(self): self.layer = nnx.Linear(16, 16, rngs=nnx.Rngs(0))
-        def __call__(self, x, t): return self.layer(x.reshape(len(x), -1)).reshape(x.shape)
-    run = train(rng.uniform(0, 1, (40, 4, 4, 1)).astype(np.float32), model=Own(), steps=2, log_every=2, batch_size=8, progress=False)
+    run = train(rng.uniform(0, 1, (40, 4, 4, 1)).astype(np.float32), model=Dense(16, 8, nnx.Rngs(0)), steps=2, log_every=2, batch_size=8, progress=False)
     assert run.distill(**quick).sample(2).shape == (2, 4, 4, 1)
     with pytest.raises(ValueError, match="method: got 'shortcut', but takes 'pairs' or 'consistency'"): run.distill(method="shortcut", **quick)
 
@@ -179,7 +176,6 @@ def test_your_own_loss():
 
 
 def test_one_time_alone_is_a_step_of_no_length():
-    from unetdiff.unet import UNet, init
     net = init(lambda rngs: UNet(1, 1, 8, channel_mults=(1,), attention_levels=(), ends=True, rngs=rngs))
     x, t = jnp.asarray(x_0[:3]), jnp.array([3., 200., 999.])
     alone, same, longer = (np.asarray(net(x, times)) for times in (t, jnp.stack([t, t], -1), jnp.stack([t, t/2], -1)))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['methods', 'Looks', 'join_pair', 'split_pair', 'distance', 'pair_loss', 'level_times', 'lattice', 'neighbour_times',
-           'within', 'consistency_loss', 'noise_left', 'both_steps', 'span_times', 'shortcut_loss', 'meanflow_loss',
-           'Method', 'student_recipe', 'student_net', 'teacher_plan', 'student_data']
+           'within', 'with_fresh_noise', 'consistency_loss', 'noise_left', 'both_steps', 'span_times', 'shortcut_loss',
+           'meanflow_loss', 'Method', 'student_recipe', 'student_net', 'teacher_plan', 'student_data']
 
 # %% ../nbs/09_onestep.ipynb #09-004
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def draw_pairs(self:Run,
     label = None if y is None else np.array(self.names)[y]
     if condition is not None: condition = np.asarray(condition)[np.arange(n) % len(condition)]
     bar = tqdm(np.array_split(np.arange(n), -(-n//1024)), desc="drawing pairs", leave=False, disable=not progress)
-    parts = [self.sample(len(i), *take_rows((label,), i), condition=take_rows(condition, i), z=z[i], seed=seed, **kwargs) for i in bar]
+    parts = [self.sample(len(i), take_rows(label, i), condition=take_rows(condition, i), z=z[i], seed=seed, **kwargs) for i in bar]
     return z, np.concatenate(jax.device_get(parts)), label, condition
 
 # %% ../nbs/09_onestep.ipynb #09-025
@@ -76,8 +76,8 @@ def pair_loss(process:Process, model, pair, t, eps, *given): # as `loss`
 def level_times(u, progress, schedule, n): # as `time_samplers`, for `n` looks
     "Half of the batch at the first level, the rest at the others."
     levels = jnp.asarray(spacings["jumps"](schedule, n), jnp.float32)
-    later = 1 + jnp.floor(2*(u - .5)*(n - 1)).astype(int)
-    return levels[jnp.where((u < .5) | (n == 1), 0, jnp.clip(later, 0, n - 1))]
+    later = jnp.floor(2*(u - .5)*(n - 1)).astype(int) # below 0 for half of them
+    return levels[jnp.clip(1 + later, 0, n - 1)]
 
 # %% ../nbs/09_onestep.ipynb #09-031
 def lattice(u, k:int): # `[B]` in [0, 1); a large odd number
@@ -95,10 +95,14 @@ def within(x, x_0): # estimates, pictures
     "A target: within the range of the pictures, and no gradient through it."
     return jnp.clip(jax.lax.stop_gradient(x), x_0.min(), x_0.max())
 
-def consistency_loss(process:Process, model, pair, t, eps, *given): # as `loss`
-    "Give the same picture at two neighbouring noise levels."
+def with_fresh_noise(pair, t, eps): # `[B, H, W, 2*C]`, `[B, 2]`, noise of the pair's shape
+    "Pictures, noise that is not their own, the first and the second times."
     x_0, _ = split_pair(pair)
-    eps, (t, r) = eps[..., :x_0.shape[-1]], t.T
+    return x_0, eps[..., :x_0.shape[-1]], *t.T
+
+def consistency_loss(process:Process, model, pair, t, eps, *given): # as `loss`, but `t` is `[B, 2]`
+    "Give the same picture at two neighbouring noise levels."
+    x_0, eps, t, r = with_fresh_noise(pair, t, eps)
     D = lambda t: denoise(process, model, add_noise(process.schedule, x_0, t, eps), t, *given)
     return distance(D(t), within(D(r), x_0))
 
@@ -122,8 +126,7 @@ def span_times(u, progress, schedule): # as `time_samplers`, but `[B, 2]`
 
 def shortcut_loss(process:Process, model, pair, t, eps, *given): # as `loss`, but `t` is `[B, 2]`
     "Aim as two steps of half the length do."
-    x_0, _ = split_pair(pair)
-    eps, (t, s) = eps[..., :x_0.shape[-1]], t.T
+    x_0, eps, t, s = with_fresh_noise(pair, t, eps)
     m = (t + s)/2
     D = lambda x, t, s: denoise(process, model, x, jnp.stack([t, s], -1), *given)
     alpha = lambda t: per_image(process.schedule.alpha(t), x_0)
@@ -137,8 +140,7 @@ def shortcut_loss(process:Process, model, pair, t, eps, *given): # as `loss`, bu
 # %% ../nbs/09_onestep.ipynb #09-051
 def meanflow_loss(process:Process, model, pair, t, eps, *given, h=.02): # as `loss`, but `t` is `[B, 2]`; a small difference of times
     "Aim so that the MeanFlow identity holds."
-    x_0, _ = split_pair(pair)
-    eps, (t, s) = eps[..., :x_0.shape[-1]], t.T
+    x_0, eps, t, s = with_fresh_noise(pair, t, eps)
     D = lambda t: denoise(process, model, add_noise(process.schedule, x_0, t, eps), jnp.stack([t, s], -1), *given)
     below = jnp.maximum(t - h, s)
     log_u = lambda t: per_image(-process.schedule.log_snr(t)/2, x_0)
@@ -169,7 +171,7 @@ def student_recipe(recipe:Recipe, # the teacher's
     net = recipe.net | ({"dropout": 0.} if "dropout" in recipe.net else {}) | ({"ends": True} if method.ends else {})
     prediction = "v" if recipe.prediction == "eps" else recipe.prediction # pure noise says nothing of the picture in it
     fixed = dict(net=net, prediction=prediction, loss=method.loss, time_sampler=method.times(evaluations), weighting="uniform", gradient_penalty=0., shift=1., label_dropout=0., flips=False, augment=0.)
-    usual = dict(optimizer="adamw", lr=method.lr, steps=4000, batch_size=128, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, guidance=1., thresholding="clip")
+    usual = dict(optimizer="adamw", lr=method.lr, batch_size=128, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, guidance=1., thresholding="clip")
     return replace(recipe, **usual | settings | fixed)
 
 def student_net(run:Run, recipe:Recipe, seed:int) -> nnx.Module:

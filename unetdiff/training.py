@@ -10,6 +10,7 @@ __all__ = ['optimizers', 'usual_lr', 'presets', 'TrainState', 'loss_fn', 'adamw'
 # %% ../nbs/03_training.ipynb #03-004
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from inspect import signature
 from importlib.resources import files
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -138,7 +139,8 @@ def clipped_adamw(steps:Count, flat:Switch=True, *, lr:Positive=1e-4): # its lea
     return optax.flatten(tx) if flat else tx
 
 optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
-usual_lr = {adamw: lambda steps: round(6e-3*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: 1e-4} # number of steps -> highest learning rate; of "adamw" the longer, the lower
+_default_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
+usual_lr = {adamw: lambda steps: round(_default_lr[adamw]*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # number of steps -> highest learning rate; of "adamw" the longer, the lower
 presets = {"default": Recipe(),
            "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
