@@ -29,7 +29,7 @@ setup(
                  "Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "stream", "tpu")},
+    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "stream", "onnx", "tpu")},
     packages=find_packages(include=[lib, f"{lib}.*"]),
     package_data={lib: ["assets/*", "digits/*"]},
     entry_points={

@@ -1,20 +1,22 @@
-"""Emoji in colour, the same minutes of training on all cores: `train` with nothing set, and the training scripts of two PyTorch projects.
+"""Emoji in colour, the same processor time of training: `train` with nothing set, and the training scripts of two PyTorch projects.
 
     python benchmarks/emoji.py folder [size ...]
 
-Without sizes 16 x 16, ten minutes each, and 32 x 32, an hour each. The folder keeps the samples and scores of each training, and the same command goes on with
-those that are missing. The pictures are the seven classes of `recipe.py`. The two scripts are taken with the settings of their projects' instructions, but without
+Without sizes 16 x 16, ten minutes, and 32 x 32, an hour: by the clock and on all cores for ours, whose steps a trial counts first; the two scripts run side by side, on
+a core each, until each has had as much of the processor. The folder keeps the samples and scores of each training, and the same command goes on with those that are
+missing. The pictures are the seven classes of `recipe.py`. The two scripts are taken with the settings of their projects' instructions, but without
 half precision, which a processor has no use for, and with samples in 25 steps, for which each has a solver of its own: denoising-diffusion-pytorch's `Trainer` as in its
 README, and the loop of diffusers' `train_unconditional.py`, its network without the levels that a picture of 16 x 16 is too small for. They know no labels.
 """
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from common import cold, kept, save
+from common import cold, cores, kept, save
 from recipe import emoji
 
 minutes = {16: 10, 32: 60}
@@ -46,8 +48,8 @@ def lucidrains(pictures, labels, asked, minutes):
         for i, picture in enumerate(pictures): Image.fromarray(picture).save(f"{folder}/{i}.png")
         trainer = Trainer(diffusion, folder, train_batch_size=32, train_lr=8e-5, train_num_steps=0, gradient_accumulate_every=2, ema_decay=.995,
                           calculate_fid=False, save_and_sample_every=10**9, results_folder=f"{folder}/results")
-        until = time.time() + 60*minutes
-        while time.time() < until:
+        until = time.process_time() + 60*minutes
+        while time.process_time() < until:
             trainer.train_num_steps += 5
             trainer.train()
     with torch.no_grad(): fake = [trainer.ema.ema_model.sample(batch_size=len(part)) for part in np.array_split(asked, max(1, len(asked)//64))]
@@ -81,8 +83,8 @@ def diffusers(pictures, labels, asked, minutes):
         average.step(network.parameters())
         optimizer.zero_grad()
 
-    start, done = time.time(), 0
-    past = lambda: (time.time() - start)/(60*minutes) # share of the time
+    start, done = time.process_time(), 0
+    past = lambda: (time.process_time() - start)/(60*minutes) # share of the time
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(i/500, (1 + np.cos(np.pi*min(1., past())))/2))
     while past() < 1:
         step()
@@ -102,7 +104,7 @@ def diffusers(pictures, labels, asked, minutes):
 ways = {"unetdiff": unetdiff, "denoising-diffusion-pytorch": lucidrains, "diffusers": diffusers}
 
 
-def worker(folder, name, size):
+def worker(folder, name, size, minutes):
     "Train, draw as many pictures as there are new real ones, and score them; beside ours, the new real ones and a Gaussian of each class."
     from unetdiff.data import split
     from unetdiff.metrics import Reference
@@ -111,10 +113,10 @@ def worker(folder, name, size):
     rows, i = reference.yardsticks(len(reference.halves[1]))
     asked = np.array(reference.names)[reference.labels[i]]
     pictures, _, kinds, _ = split(images, reference.labels, .05)
-    done, count, evaluations, fake = ways[name](pictures, np.array(reference.names)[kinds], asked, minutes[size])
+    done, count, evaluations, fake = ways[name](pictures, np.array(reference.names)[kinds], asked, minutes)
     np.savez_compressed(folder/f"{name}-{size}.npz", samples=fake, asked=asked)
     y = reference.labels[i] if name == "unetdiff" else None
-    about = dict(name=name, size=size, minutes=minutes[size], steps=done, parameters=count, evaluations=evaluations)
+    about = dict(name=name, size=size, minutes=minutes, steps=done, parameters=count, evaluations=evaluations)
     beside = [dict(name=title, size=size) | row for title, row in rows.items()] if name == "unetdiff" else []
     return [about | reference.judge(fake, y, pictures), *beside]
 
@@ -122,13 +124,17 @@ def worker(folder, name, size):
 def main(folder, sizes):
     "All that the folder does not have yet, and the table of all."
     folder.mkdir(parents=True, exist_ok=True)
+    def trained(name, size, on=None):
+        share = 1 if on is None else len(cores()) # of the cores, as many times the minutes
+        return kept(folder/f"{name}-{size}.json", lambda: cold(__file__, folder.resolve(), name, size, minutes[size]*share, on=on))
+    ours, *others = ways
     for size in sizes:
-        for name in ways:
-            kept(folder/f"{name}-{size}.json", lambda: cold(__file__, folder.resolve(), name, size))
+        trained(ours, size)
+        with ThreadPoolExecutor() as pool: [*pool.map(lambda name, core: trained(name, size, [core]), others, cores())]
     found = [folder/f"{name}-{size}.json" for size in minutes for name in ways]
     save("emoji", [row for file in found if file.exists() for row in json.loads(file.read_text())])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))))
+    if sys.argv[1:2] == ["--worker"]: print(json.dumps(worker(Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]), float(sys.argv[6]))))
     else: main(Path(sys.argv[1]), [*map(int, sys.argv[2:])] or [*minutes])

@@ -23,7 +23,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x, t, *given):
         given = iter(given)
-        h = self.a(jnp.concatenate([x.reshape(len(x), -1), t[:, None]/1000], -1))
+        h = self.a(jnp.concatenate([x.reshape(x.shape[0], -1), t[:, None]/1000], -1))
         if self.label is not None: h = h + self.label(next(given))
         if self.condition is not None: h = h + self.condition(next(given).reshape(len(x), -1))
         return self.b(nnx.gelu(h)).reshape(x.shape)

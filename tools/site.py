@@ -1,4 +1,5 @@
-"""Build the site into _docs without Quarto: nbdev's steps prepare the notebooks, smalldocs renders them. With --prepare, stop before rendering."""
+"""Build the site into _docs without Quarto: nbdev's steps prepare the notebooks, smalldocs renders them. With --prepare, stop before rendering; with
+--live FOLDER, write only the page on which the model draws, for a site that Quarto has rendered."""
 import ast
 import inspect
 import posixpath
@@ -20,6 +21,8 @@ from nbdev.frontmatter import FrontmatterProc
 from nbdev.process import Processor
 from nbdev.quarto import refresh_quarto_yml
 from smalldocs.site import build
+
+from unetdiff import load
 
 # nbdev reads a class's signature through Flax's metaclass, whose annotations name Any without importing it
 type(flax.nnx.Module).__call__.__globals__.setdefault("Any", Any)
@@ -149,9 +152,16 @@ def publish_names(site, source, address):
         file.rename(file.with_name(names.get(file.name, file.name)))
 
 
+def live_page(folder):
+    "The page on which the bundled model draws."
+    load().live(folder, text="""The model of <a href="../index.html">unetdiff</a> draws digits in this page. It begins with noise, looks at it some times, and takes away
+        what it holds for noise. <a href="../sampling.html">Sampling</a> explains the walk, <a href="../export.html">Out of JAX</a> how the model came here.""")
+
+
 def main():
     "Build the site, say what is wrong with it, and fail on a broken link."
     cfg = get_config()
+    if sys.argv[1:2] == ["--live"]: return live_page(sys.argv[2])
     refresh_quarto_yml()
     nbdev.serve.FilterDefaults = Pages
     source = nbdev.serve.proc_nbs(force=True)
@@ -160,6 +170,7 @@ def main():
     publish_names(site.out, source, cfg.doc_host + cfg.doc_baseurl)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)
     shutil.move(site.out, cfg.doc_path)
+    live_page(cfg.doc_path/"live")
     for warning in site.warnings:
         if "output-file" not in warning and "grid" not in warning: print(warning, file=sys.stderr)
     sys.exit(bool(site.broken))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log_times', 'spacings', 'samplers', 'thresholdings', 'NoiseLevel', 'ratio_times', 'points', 'with_ends', 'ddim',
            'heun', 'extrapolate', 'dpmpp_2m', 'dpmpp_2m_sde', 'noise_for', 'sampler_step', 'sample_loop', 'churned',
-           'guided_denoiser', 'weights_at', 'dynamic', 'steered', 'at_rest', 'sample_batch', 'Plan', 'check_weaker',
+           'guided_denoiser', 'weights_at', 'dynamic', 'steered', 'at_rest', 'sample_batch', 'Plan', 'check_alike',
            'start_at', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
@@ -308,7 +308,7 @@ def plan(self:Run,
     told = hidden_values(self.info)
     is_label_alone = self.classes is not None and told[1] is None
     if guidance is None and not is_label_alone: given["guidance"] = 1.
-    if weaker is not None: check_weaker(self, weaker)
+    if weaker is not None: check_alike(self, weaker, "weaker")
     r = vars(self.recipe) | {name: v for name, v in given.items() if v is not None}
     takes = "1, for this network knows no labels"
     check(r["guidance"] == 1 or told != (None, None) or weaker, "guidance", guidance, takes)
@@ -321,13 +321,13 @@ def plan(self:Run,
     cut = choose(thresholdings, r["thresholding"], "thresholding")
     return Plan(rule, at, float(r["guidance"]), tuple(map(float, r["interval"])), cut, steer, weaker)
 
-def check_weaker(run:Run, weaker):
+def check_alike(run:Run, other, name:str): # of the argument
     "Refuse a run that cannot stand beside this one."
-    check(isinstance(weaker, Run), "weaker", f"a {type(weaker).__name__}", "a `Run`")
+    check(isinstance(other, Run), name, f"a {type(other).__name__}", "a `Run`")
     about = lambda run: (tuple(run.info["shape"]), run.names, condition_shape(run.info), run.recipe.pixel_range)
     takes = f"a run like this one: pictures of shape {tuple(run.info['shape'])}, the same labels, condition and range of pixels"
-    check(about(weaker) == about(run), "weaker", repr(weaker), takes)
-    check(weaker.recipe.process.schedule == run.recipe.process.schedule, "weaker", f"schedule {weaker.recipe.schedule!r}", f"{run.recipe.schedule!r}, as this run")
+    check(about(other) == about(run), name, repr(other), takes)
+    check(other.recipe.process.schedule == run.recipe.process.schedule, name, f"schedule {other.recipe.schedule!r}", f"{run.recipe.schedule!r}, as this run")
 
 # %% ../nbs/04_sampling.ipynb #04-051
 def start_at(start:float|None, t, schedule:Schedule): # `[n]` times -> `[n]`

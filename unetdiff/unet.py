@@ -32,7 +32,7 @@ def sinusoidal(t,              # `[B]` times, as large as 1000
     check(jnp.ndim(t) == 1, "t", f"shape {jnp.shape(t)}", "one time a picture, shape [B]")
     half = dim // 2
     omega = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / (half - 1))
-    angle = jnp.outer(t, omega)
+    angle = t[:, None]*omega
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 # %% ../nbs/01_unet.ipynb #01-015
@@ -148,8 +148,8 @@ class UNetBlock(nnx.Module):
 # %% ../nbs/01_unet.ipynb #01-035
 def in_squares(x, k:int): # [B, H, W, C]
     "Cut into squares of `k` x `k` pixels; where a side cannot be cut so, its last pixels are repeated."
-    rest = ((0, 0), (0, -x.shape[1] % k), (0, -x.shape[2] % k), (0, 0))
-    x = jnp.pad(x, rest, mode="edge")
+    x = jnp.concatenate([x] + [x[:, -1:]]*(-x.shape[1] % k), 1)
+    x = jnp.concatenate([x] + [x[:, :, -1:]]*(-x.shape[2] % k), 2)
     B, H, W, C = x.shape
     return x.reshape(B, H//k, k, W//k, k, C)
 
@@ -252,7 +252,8 @@ def take_in(self:UNet, x, t, given:tuple): # `[B, H, W, C]`, `[B]`, arrays `[B, 
     if self.label is not None: e = e + self.label(told["classes"])
     if self.vector is not None: return x, e + self.vector(told["condition"])
     if self.condition is None: return x, e
-    beside = jax.image.resize(told["condition"], (*x.shape[:3], self.condition[-1]), "nearest")
+    rows, columns = (((np.arange(n) + .5)*m/n).astype(int) for n, m in zip(x.shape[1:3], self.condition)) # the nearest
+    beside = told["condition"][:, rows][:, :, columns]
     return jnp.concatenate([x, beside], -1), e # [B, H, W, C + c], [B, emb]
 
 

@@ -38,10 +38,12 @@ def address():
 
 
 def answer(route):
-    "Stand in for other hosts: KaTeX as npm has it, an empty badge, no font. Anything else fails."
+    "Stand in for other hosts: KaTeX and onnxruntime-web as npm has them, an empty badge, no font. Anything else fails."
     url = route.request.url.split("?")[0]
     katex = modules/"katex"/re.sub(r".*/npm/katex@[^/]*/", "", url)
+    onnx = modules/"onnxruntime-web"/re.sub(r".*/npm/onnxruntime-web@[^/]*/", "", url)
     if katex.is_file(): route.fulfill(path=katex)
+    elif onnx.is_file(): route.fulfill(path=onnx, headers={"Access-Control-Allow-Origin": "*"} | ({"Content-Type": "text/javascript"} if "js" in onnx.suffix else {}))
     elif url.endswith("/colab-badge.svg"): route.fulfill(body=badge, content_type="image/svg+xml")
     elif url == "https://fonts.googleapis.com/css2": route.fulfill(body="", content_type="text/css")
     else: route.abort()

@@ -14,6 +14,7 @@ import difflib
 import faulthandler
 import inspect
 import io
+import json
 import math
 import os
 import re
@@ -43,7 +44,7 @@ import unetdiff
 
 unetdiff.keep_compiled() # before anything is compiled
 
-from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, likelihood, metrics, onestep, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
+from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, export, likelihood, metrics, onestep, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
 from unetdiff.engine import arguments, checkpoints, convolution, devices, loop, sources
 
 # --- what is drawn
@@ -638,11 +639,24 @@ def _(got, n, **_): assert got[0].shape == (n, 8, 8, 1) and len(got[2]) == n and
 @holds("Run.distill", lambda **a: run().distill(**a, batch_size=8, log_every=2, progress=False), 8, steps=(one(1, 2), one(0, -1, "x")), evaluations=(one(1, 2, 4), one(0, 3, "x", None)), method=(one("pairs", "consistency"), one("shortcut", "magic", 3)), count=(one(20), one(0, "x")), seed=seeds, teacher=(one({}, dict(steps=2)), one(dict(sampler="ddpm"), 3)), lr=(one(1e-3), one(-1., "x")))
 def _(s, steps, evaluations, **_): assert s.evaluations() == evaluations and len(s.history["loss"]) == steps
 
+# --- 13 export
+
+plain_walks = {k: walks[k] for k in ("steps", "spacing", "guidance", "interval", "start")} | dict(sampler=(one(None, "dpmpp_2m", "ddim", samplers["ddpm"]), wild | one("heun")), thresholding=(one(None, "clip", "none"), wild | one("dynamic")))
+
+@holds("Run.walk_numbers", lambda **how: run().walk_numbers(**how), 60, **plain_walks, blame=dict(spacing=["start"], steps=["start"]))
+def _(w, steps, **_): assert json.loads(json.dumps(w)) == w and steps <= len(w["levels"]) <= 2*steps + 1 and all(np.isfinite(level["step"]).all() for level in w["levels"])
+
+@holds("Run.export", lambda folder, steps, sampler: (run().export(folder, steps=steps, sampler=sampler), os.listdir(folder))[1], 6, folder=(one("a", Path("b/c")), files), steps=(one(1, 2), wild.filter(lambda v: v is not None)), sampler=(one(None, "ddpm"), wild | one("heun")))
+def _(names, **_): assert sorted(names) == ["network.onnx", "sample.py", "sampler.json"]
+
+@holds("Run.live", lambda folder, steps, student: (run().live(folder, steps=steps, student=student), os.listdir(folder))[1], 4, folder=(one("a", Path("b/c")), files), steps=(one((1, 2), [3]), wild | one((0,), ("a",))), student=(one(None), wild.filter(lambda v: v is not None)))
+def _(names, **_): assert sorted(names) == ["index.html", "live.css", "live.js", "live.json", "network.onnx"]
+
 # --- all of them
 
 def doors():
     "Public functions and classes by name, by a rule: handed out by `unetdiff`, or checking their arguments; and the public methods of a run."
-    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, onestep, cli, arguments, convolution, devices, loop, sources, checkpoints
+    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, onestep, export, cli, arguments, convolution, devices, loop, sources, checkpoints
     exported = [(m.__name__.split(".")[-1], name, getattr(m, name)) for m in modules for name in m.__all__]
     is_checked = lambda v: hasattr(v, "is_checked") or isinstance(v, type) and hasattr(v.__init__, "is_checked")
     found = {f"{m}.{name}": v for m, name, v in exported if name in unetdiff._names or is_checked(v)}
