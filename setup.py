@@ -29,9 +29,9 @@ setup(
                  "Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "stream", "onnx", "tpu")},
+    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "stream", "onnx", "hub", "tensorboard", "wandb", "tpu")},
     packages=find_packages(include=[lib, f"{lib}.*"]),
-    package_data={lib: ["assets/*", "digits/*"]},
+    package_data={lib: ["assets/*", "digits/*", "student/*"]},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{lib}={lib}._modidx:d"],  # lets nbdev link a name in backticks to its page

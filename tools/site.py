@@ -1,5 +1,5 @@
 """Build the site into _docs without Quarto: nbdev's steps prepare the notebooks, smalldocs renders them. With --prepare, stop before rendering; with
---live FOLDER, write only the page on which the model draws, for a site that Quarto has rendered."""
+--finish FOLDER, add to a site that Quarto has rendered what Quarto does not know: the page on which the model draws, KaTeX's files, one text of all pages."""
 import ast
 import inspect
 import posixpath
@@ -8,6 +8,7 @@ import shutil
 import sys
 from functools import reduce
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import flax.nnx
@@ -22,7 +23,7 @@ from nbdev.process import Processor
 from nbdev.quarto import refresh_quarto_yml
 from smalldocs.site import build
 
-from unetdiff import load
+from unetdiff import digits_student, load
 
 # nbdev reads a class's signature through Flax's metaclass, whose annotations name Any without importing it
 type(flax.nnx.Module).__call__.__globals__.setdefault("Any", Any)
@@ -142,8 +143,9 @@ class Pages(steps.FilterDefaults):
 
 def publish_names(site, source, address):
     "Give the pages the names that Quarto gives them (00_data.html becomes data.html), and make links to the published site local."
-    names = {page.with_suffix(".html").name: _nbpath2html(page).name for page in source.rglob("*.ipynb")}
-    for file in [file for kind in ("html", "json", "xml") for file in site.rglob(f"*.{kind}")]:
+    pages = [(page, _nbpath2html(page)) for page in source.rglob("*.ipynb")]
+    names = {page.with_suffix(kind).name: new.with_suffix(kind).name for page, new in pages for kind in (".html", ".llms.md")}
+    for file in [file for kind in ("html", "json", "xml", "txt", "md") for file in site.rglob(f"*.{kind}")]:
         text = file.read_text(encoding="utf-8")
         for old, new in names.items(): text = re.sub(rf"(?<![\w-]){re.escape(old)}", new, text)
         up = posixpath.relpath(".", file.parent.relative_to(site).as_posix())
@@ -152,27 +154,56 @@ def publish_names(site, source, address):
         file.rename(file.with_name(names.get(file.name, file.name)))
 
 
-def live_page(folder):
+def live_page(site):
     "The page on which the bundled model draws."
-    load().live(folder, text="""The model of <a href="../index.html">unetdiff</a> draws digits in this page. It begins with noise, looks at it some times, and takes away
+    shutil.rmtree(site/"live", ignore_errors=True)
+    load().live(site/"live", student=digits_student(), text="""The model of <a href="../index.html">unetdiff</a> draws digits in this page. It begins with noise, looks at it some times, and takes away
         what it holds for noise. <a href="../sampling.html">Sampling</a> explains the walk, <a href="../export.html">Out of JAX</a> how the model came here.""")
+
+
+def formulas_at_home(site):
+    "KaTeX's files beside the pages, if npm has brought them, so that formulas need no network."
+    source = get_config().config_path/"tests"/"browser"/"node_modules"/"katex"/"dist"
+    if not source.exists(): return print("KaTeX stays where it is: run `npm install --prefix tests/browser` first to have it beside the pages", file=sys.stderr)
+    shutil.copytree(source, site/"katex", ignore=lambda folder, names: [name for name in names if not re.search(r"^[a-z]+$|min\.(js|css)$|woff2$", name)], dirs_exist_ok=True)
+    for file in site.rglob("*.html"):
+        up = posixpath.relpath(".", file.parent.relative_to(site).as_posix())
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r"https://cdn\.jsdelivr\.net/npm/katex@[^/\"]+/dist/", f"{up}/katex/", text), encoding="utf-8")
+
+
+def one_text(site, address):
+    "All pages in one text, for a program that reads: llms-ctx.txt, in the order of llms.txt."
+    index = (site/"llms.txt").read_text(encoding="utf-8")
+    title, summary = re.search(r"# (.+)\n\n> (.+)", index).groups()
+    docs = [f'<doc title="{name}">\n{(site/posixpath.relpath(link, address)).read_text(encoding="utf-8")}\n</doc>' for name, link in re.findall(r"\[([^\]]+)\]\(([^)]+\.llms\.md)\)", index)]
+    text = "\n".join([f'<project title="{title}" summary="{summary}">', "<docs>", *docs, "</docs>", "</project>", ""])
+    (site/"llms-ctx.txt").write_text(text, encoding="utf-8")
+
+
+def finish(site, address):
+    "What neither smalldocs nor Quarto does."
+    live_page(site)
+    formulas_at_home(site)
+    one_text(site, address)
 
 
 def main():
     "Build the site, say what is wrong with it, and fail on a broken link."
     cfg = get_config()
-    if sys.argv[1:2] == ["--live"]: return live_page(sys.argv[2])
+    address = cfg.doc_host + cfg.doc_baseurl
+    if sys.argv[1:2] == ["--finish"]: return finish(Path(sys.argv[2]), address)
     refresh_quarto_yml()
     nbdev.serve.FilterDefaults = Pages
     source = nbdev.serve.proc_nbs(force=True)
     if "--prepare" in sys.argv: return
     site = build(source)
-    publish_names(site.out, source, cfg.doc_host + cfg.doc_baseurl)
+    publish_names(site.out, source, address)
     shutil.rmtree(cfg.doc_path, ignore_errors=True)
     shutil.move(site.out, cfg.doc_path)
-    live_page(cfg.doc_path/"live")
+    finish(cfg.doc_path, address)
     for warning in site.warnings:
-        if "output-file" not in warning and "grid" not in warning: print(warning, file=sys.stderr)
+        if not re.search("output-file|grid|html-math-method", warning): print(warning, file=sys.stderr)
     sys.exit(bool(site.broken))
 
 

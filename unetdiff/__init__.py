@@ -1,7 +1,7 @@
 """Learn and train U-Net diffusion models in JAX. Nothing heavy is imported before a public name is first used."""
 __version__ = "0.1.0"
 
-_lessons = ["training", "sampling", "viz", "metrics", "likelihood", "onestep", "averaging", "export"] # loaded together, so that a run always has all its methods
+_lessons = ["training", "sampling", "viz", "metrics", "likelihood", "onestep", "averaging", "export", "sharing"] # loaded together, so that a run always has all its methods
 _homes = {
     "data": ["digits", "show_images"],
     "unet": ["UNet"],
@@ -9,6 +9,8 @@ _homes = {
     "training": ["Recipe", "Run", "load", "presets", "train", "train_digits"],
     "sampling": ["samplers"],
     "viz": ["monitor"],
+    "onestep": ["digits_student"],
+    "sharing": ["report_to", "to_tensorboard", "to_wandb"],
     "engine.devices": ["keep_compiled", "start_notebook"],
     "engine.sources": ["pictures"],
 }

@@ -54,6 +54,12 @@ def step_weights(rule:Callable, # as in `samplers`
             previous = kept[1]*before, h
     return np.stack(rows)
 
+# %% ../nbs/13_export.ipynb #13-020a
+def plain_numbers(v): # an array
+    "Python's numbers, in lists, with the nine digits that a float32 needs."
+    if np.ndim(v): return [plain_numbers(u) for u in v]
+    return bool(v) if np.asarray(v).dtype == bool else float(f"{v:.9g}")
+
 # %% ../nbs/13_export.ipynb #13-021
 @patch
 @delegates(Run.plan, but=["steer", "weaker"])
@@ -74,11 +80,6 @@ def walk_numbers(self:Run,
                    guided=(low <= at.sigma) & (at.sigma <= high), step=step_weights(plan.rule, plan.at))
     levels = [dict(zip(columns, row)) for row in zip(*(plain_numbers(np.broadcast_to(v, (len(t), *np.shape(v)[1:]))) for v in columns.values()))]
     return dict(noise=plain_numbers(np.hypot(process.sigma_data*at.alpha[0], at.sigma[0])), guidance=plan.guidance, clip=cuts[plan.thresholding], levels=levels)
-
-def plain_numbers(v): # an array
-    "Python's numbers, in lists, with the nine digits that a float32 needs."
-    if np.ndim(v): return [plain_numbers(u) for u in v]
-    return bool(v) if np.asarray(v).dtype == bool else float(f"{v:.9g}")
 
 # %% ../nbs/13_export.ipynb #13-031
 def plain_conv(x, kernel, *args, **kwargs): return conv_xla(x, kernel)
@@ -174,7 +175,7 @@ def write_files(folder:Path, contents:dict):
 def export(self:Run,
            folder:PathLike, # made if it is missing; refused if it holds something else
            **kwargs         # as in run.plan
-          ):
+          ) -> None: # the files are in the folder
     "Write the network and the walk for programs without JAX: network.onnx, sampler.json, sample.py."
     folder = check_free(folder, "folder", files=("network.onnx", "sampler.json", "sample.py"))
     write_files(folder, exported(self, **kwargs))
@@ -203,7 +204,7 @@ def live(self:Run,
          title:str="Diffusion, live", # of the page
          text:str="A diffusion model draws in this page: it begins with noise, looks at it some times, and takes away what it holds for noise.", # below the title, HTML
          runtime:str=runtime    # address of the files of onnxruntime-web
-        ):
+        ) -> None: # the files are in the folder
     "Write a page on which the run draws in its reader's browser."
     files = ("index.html", "live.js", "live.css", "live.json", "network.onnx", "student.onnx")
     folder = check_free(folder, "folder", files=files)

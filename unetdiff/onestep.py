@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['methods', 'Looks', 'join_pair', 'split_pair', 'distance', 'pair_loss', 'level_times', 'lattice', 'neighbour_times',
            'within', 'with_fresh_noise', 'consistency_loss', 'noise_left', 'both_steps', 'span_times', 'shortcut_loss',
-           'meanflow_loss', 'Method', 'student_recipe', 'student_net', 'teacher_plan', 'student_data']
+           'meanflow_loss', 'Method', 'student_recipe', 'student_net', 'teacher_plan', 'student_data',
+           'weights_checksum', 'digits_student']
 
 # %% ../nbs/09_onestep.ipynb #09-004
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.resources import files
 from typing import Annotated
 import jax, jax.numpy as jnp, numpy as np
 from fastcore.basics import patch
@@ -23,7 +25,7 @@ from .engine.checkpoints import check_free, checksum, named_arrays
 from .engine.devices import start_devices
 from .engine.sources import condition_shape
 from .sampling import spacings
-from .training import Recipe, Run, finished, fit_watched
+from .training import Recipe, Run, finished, fit_watched, load
 from .unet import count_params, init, unet_for
 
 # %% ../nbs/09_onestep.ipynb #09-021
@@ -206,6 +208,10 @@ def student_data(run:Run, recipe:Recipe, count:int, condition, seed:int, progres
 # %% ../nbs/09_onestep.ipynb #09-064
 Looks = Annotated[int, Rule("1, 2 or 4", lambda v: isinstance(v, int) and v in (1, 2, 4))]
 
+def weights_checksum(run:Run) -> int:
+    "A number that tells a run's weights from others."
+    return sum(map(checksum, named_arrays(nnx.state(run.model, nnx.Param)).values())) % 2**32
+
 @patch
 @checked
 def distill(self:Run,
@@ -234,9 +240,14 @@ def distill(self:Run,
     recipe = student_recipe(self.recipe, way, evaluations, **kwargs, steps=steps)
     net = student_net(self, recipe, seed)
     count = count or max(8192, 2**22//int(np.prod(self.info["shape"])))
-    about = dict(weights=sum(map(checksum, named_arrays(nnx.state(self.model, nnx.Param)).values())) % 2**32, evaluations=looks, count=count)
+    about = dict(weights=weights_checksum(self), evaluations=looks, count=count)
     info = self.info | dict(seed=seed, teacher=about)
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
     remarks = [f"teacher: {looks} evaluations a picture, {count:,} pictures", f"student: {evaluations} evaluation{'s'*(evaluations > 1)}, {count_params(net):,} parameters, method {method}"]
     data = student_data(self, recipe, count, condition, seed, progress, plan)
     return fit_watched(net, recipe, data, self.held_out, info, seed, False, out, checkpoints, callback, progress, remarks)
+
+# %% ../nbs/09_onestep.ipynb #09-079a
+def digits_student() -> Run:
+    "The bundled digits model's student of one evaluation, which comes with the package."
+    return load(str(files("unetdiff")/"student"))

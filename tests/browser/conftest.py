@@ -30,7 +30,7 @@ def chromium():
 def address():
     "Where the site is served, on a free port."
     if not site.exists(): pytest.skip("There is no site yet: run `python tools/site.py`.")
-    if not modules.exists(): pytest.skip("KaTeX and axe-core are missing: run `npm install --prefix tests/browser`.")
+    if not modules.exists(): pytest.skip("axe-core is missing: run `npm install --prefix tests/browser`.")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
@@ -38,12 +38,10 @@ def address():
 
 
 def answer(route):
-    "Stand in for other hosts: KaTeX and onnxruntime-web as npm has them, an empty badge, no font. Anything else fails."
+    "Stand in for other hosts: onnxruntime-web as npm has it, an empty badge, no font. Anything else fails."
     url = route.request.url.split("?")[0]
-    katex = modules/"katex"/re.sub(r".*/npm/katex@[^/]*/", "", url)
     onnx = modules/"onnxruntime-web"/re.sub(r".*/npm/onnxruntime-web@[^/]*/", "", url)
-    if katex.is_file(): route.fulfill(path=katex)
-    elif onnx.is_file(): route.fulfill(path=onnx, headers={"Access-Control-Allow-Origin": "*"} | ({"Content-Type": "text/javascript"} if "js" in onnx.suffix else {}))
+    if onnx.is_file(): route.fulfill(path=onnx, headers={"Access-Control-Allow-Origin": "*"} | ({"Content-Type": "text/javascript"} if "js" in onnx.suffix else {}))
     elif url.endswith("/colab-badge.svg"): route.fulfill(body=badge, content_type="image/svg+xml")
     elif url == "https://fonts.googleapis.com/css2": route.fulfill(body="", content_type="text/css")
     else: route.abort()

@@ -44,7 +44,7 @@ import unetdiff
 
 unetdiff.keep_compiled() # before anything is compiled
 
-from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, export, likelihood, metrics, onestep, presets, samplers, sampling, schedules, train, train_digits, training, unet, viz
+from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, export, likelihood, metrics, onestep, presets, samplers, sampling, schedules, sharing, train, train_digits, training, unet, viz
 from unetdiff.engine import arguments, checkpoints, convolution, devices, loop, sources
 
 # --- what is drawn
@@ -652,18 +652,32 @@ def _(names, **_): assert sorted(names) == ["network.onnx", "sample.py", "sample
 @holds("Run.live", lambda folder, steps, student: (run().live(folder, steps=steps, student=student), os.listdir(folder))[1], 4, folder=(one("a", Path("b/c")), files), steps=(one((1, 2), [3]), wild | one((0,), ("a",))), student=(one(None), wild.filter(lambda v: v is not None)))
 def _(names, **_): assert sorted(names) == ["index.html", "live.css", "live.js", "live.json", "network.onnx"]
 
+# --- 14 sharing
+
+@holds("sharing.report_to", lambda **how: sharing.report_to(**how), 20, write=(one(print, max), wild), every=(one(1, 500), wild), scores=(one(None, 6, 100), wild.filter(lambda v: v is not None) | one(3)))
+def _(callback, **_): assert callable(callback)
+
+@holds("sharing.to_tensorboard", lambda folder, **how: (sharing.to_tensorboard(folder, **how), os.listdir(folder))[1], 10, folder=(one("a", Path("b/c")), files), every=(one(1, 500), wild))
+def _(names, **_): assert len(names) == 1 and "tfevents" in names[0]
+
+@holds("Run.card Run.write_card", lambda card: (run().write_card(Path("a"), card), os.listdir("a"))[1], 6, card=(one(True), wild.filter(lambda v: v is not True)))
+def _(names, **_): assert sorted(names) == ["README.md", "samples.png"]
+
+@holds("onestep.digits_student", lambda n: onestep.digits_student().sample(n, 3), 2, n=(one(1, 2), None))
+def _(x, n): are_pictures(x, n, 8, 8, 1)
+
 # --- all of them
 
 def doors():
     "Public functions and classes by name, by a rule: handed out by `unetdiff`, or checking their arguments; and the public methods of a run."
-    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, onestep, export, cli, arguments, convolution, devices, loop, sources, checkpoints
+    modules = data, unet, diffusion, training, averaging, sampling, viz, metrics, likelihood, onestep, export, sharing, cli, arguments, convolution, devices, loop, sources, checkpoints
     exported = [(m.__name__.split(".")[-1], name, getattr(m, name)) for m in modules for name in m.__all__]
     is_checked = lambda v: hasattr(v, "is_checked") or isinstance(v, type) and hasattr(v.__init__, "is_checked")
     found = {f"{m}.{name}": v for m, name, v in exported if name in unetdiff._names or is_checked(v)}
     methods = {f"Run.{name}": v for name, v in vars(Run).items() if not name.startswith("_") and (callable(v) or isinstance(v, property))}
     return found | methods
 
-judged_elsewhere = {"devices.start_notebook", "training.Run"} # the first line of every notebook; what `train` returns
+judged_elsewhere = {"devices.start_notebook", "training.Run", "sharing.to_wandb", "Run.push_to_hub"} # the first line of every notebook; what `train` returns; what talks to others
 
 def uncovered():
     "Doors that are not judged here; and what is judged and does not exist."

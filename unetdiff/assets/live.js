@@ -115,7 +115,7 @@ const unetdiff = (() => {
     function set(v) { // ink has soft edges, as wide as an eighth of the picture; what takes it away has none
       if (v === black) put(row, column, black);
       else for (let i = 0; i < H; i++) for (let j = 0; j < W; j++) {
-        const much = Math.min(1, 1.4 - Math.hypot(i - row, j - column)*8/H);
+        const much = Math.min(1, 1.3 - Math.hypot(i - row, j - column)*8/H);
         put(i, j, Math.max(pixels[(i*W + j)*C], black + much*(white - black)));
       }
       show();
