@@ -5,7 +5,7 @@ import pytest
 from places import modules
 from test_site import cut_off, only, serious, weight
 
-from unetdiff import load
+from unetdiff import digits_student, load
 from unetdiff.export import fresh_noise
 
 done = lambda steps: f"document.querySelector('#said').textContent.includes('pictures, {steps} step')"
@@ -47,6 +47,23 @@ def test_draws(page):
     assert seen["again"] == seen["seed"]
     page.click("#another")
     page.wait_for_function("() => document.querySelector('#seed').value === '8'")
+    assert not page.wrong
+
+
+def test_one_step(page):
+    "The student draws in one step what the model draws in many, without guidance, and the same pictures as in Python."
+    run, z = digits_student(), np.random.default_rng(0).standard_normal((3, 8, 8, 1), np.float32)
+    page.select_option("#sampler", "student")
+    assert page.input_value("#steps") == "1" and not page.locator("#guidance").is_visible()
+    page.click("#draw")
+    page.wait_for_function(done(1))
+    x = page.evaluate("""async z => {
+        const model = await unetdiff.load(document.body.dataset.runtime);
+        return [...await unetdiff.sample(model, model.about.walks.student[1], Float32Array.from(z), {label: 4})]; }""", z.ravel().tolist())
+    with jax.default_matmul_precision("float32"): theirs = run.sample(3, 4, z=z)
+    assert np.abs((np.clip(np.float32(x), -1, 1).reshape(z.shape) + 1)/2 - theirs).max() < 1e-3
+    page.select_option("#sampler", "DDIM")
+    assert page.locator("#guidance").is_visible()
     assert not page.wrong
 
 

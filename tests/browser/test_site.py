@@ -62,6 +62,16 @@ def test_links():
     assert checked > 20*len(names)
 
 
+def test_text_for_programs():
+    "llms.txt leads to a text of each page, and llms-ctx.txt holds them all."
+    if not names: pytest.skip("There is no site yet: run `python tools/site.py`.")
+    links = re.findall(r"\]\(https://[^/]+/[^/]+/([^)]+\.llms\.md)\)", (site/"llms.txt").read_text(encoding="utf-8"))
+    whole = (site/"llms-ctx.txt").read_text(encoding="utf-8")
+    assert {name.removesuffix(".html") for name in names} == {link.removesuffix(".llms.md") for link in links}
+    assert all((site/link).read_text(encoding="utf-8") in whole for link in links)
+    assert "def train_step" in whole
+
+
 def test_search(browse):
     "Search finds `train_digits` and leads to it."
     page = browse("index.html")

@@ -158,6 +158,7 @@ const unetdiff = (() => {
     const walk = () => walks()[at("steps").value];
     function offerSteps() {
       const counts = Object.keys(walks());
+      at("guides").hidden = !model.about.labels || !walks()[counts[0]].guides; // a student's guidance is inside
       fill(at("steps"), counts.map(v => [v, v]), counts.includes(at("steps").value) ? at("steps").value : counts[Math.min(1, counts.length - 1)]);
     }
     function show(k) { // how far the walk has come after k steps
@@ -195,7 +196,7 @@ const unetdiff = (() => {
       at("load").hidden = true;
       at("tools").hidden = false;
       fill(at("label"), [...(about.labels ?? []).map((v, i) => [i, v]), ["", "any"]], about.labels ? 0 : "");
-      for (const row of page.querySelectorAll(".told")) row.hidden = !about.labels;
+      at("told").hidden = !about.labels;
       fill(at("sampler"), Object.keys(about.walks).map(v => [v, v]));
       at("guidance").value = about.guidance;
       offerSteps();
