@@ -36,7 +36,7 @@ def other(folder, name):
 
 def student(folder):
     "A student of pairs, of one evaluation."
-    return teacher(folder).distill(out=folder/"student-1", resume=True, progress=False)
+    return teacher(folder).distill(out=folder/"student", resume=True, progress=False)
 
 
 cases = { # name: a folder -> a run, and how to sample from it

@@ -67,7 +67,11 @@ run.sample(16{ask})  # float32 [16, {', '.join(map(str, self.info['shape']))}] i
 """
 
 @patch
-def write_card(self:Run, folder:Path, card=True, address:str=None): # True, or scores; what `load` takes, None: the folder's name
+def write_card(self:Run,
+               folder:Path,      # made if it is missing
+               card=True,        # or scores, from `run.evaluate`
+               address:str=None  # from which the run can be loaded; None: the folder's name
+              ):
     "Write README.md and samples.png into a folder."
     check(card is True or isinstance(card, Scores), "card", repr(card), "True, or what `run.evaluate` gave")
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,8 @@ def push_to_hub(self:Run,
 def report_to(write:Function,    # (step, {name: number}, a sheet `[H, W, C]` of bytes or None)
               *, every:Count=500, # steps between two sheets
               scores:Count=None, # samples to score with each sheet, from 6; None: no scores
-              images=None, labels=None # for scores: what is trained on, as for `run.evaluate`; None: digits
+              images=None,       # for scores: what is trained on, as for `run.evaluate`; None: digits
+              labels=None        # their labels
              ) -> Callable: # a callback for `train`
     "Hand losses, and now and then samples and scores, to a function."
     check(scores is None or scores > 5, "scores", scores, "a whole number from 6, or None")
@@ -118,7 +123,9 @@ def report_to(write:Function,    # (step, {name: number}, a sheet `[H, W, C]` of
     return callback
 
 @checked
-def to_tensorboard(folder:PathLike, **kwargs) -> Callable: # made if it is missing; as in `report_to`
+def to_tensorboard(folder:PathLike, # made if it is missing
+                   **kwargs         # as in `report_to`
+                  ) -> Callable: # a callback for `train`
     "A callback for `train`: losses, samples and scores for TensorBoard."
     check(find_spec("tensorboardX"), "folder", "a Python without tensorboardX", "`pip install unetdiff[tensorboard]` first")
     from tensorboardX import SummaryWriter
@@ -133,7 +140,10 @@ def to_tensorboard(folder:PathLike, **kwargs) -> Callable: # made if it is missi
     return callback
 
 @checked
-def to_wandb(project:str, *, settings:dict=None, **kwargs) -> Callable: # further arguments of `wandb.init`; as in `report_to`
+def to_wandb(project:str,
+             *, settings:dict=None, # further arguments of `wandb.init`
+             **kwargs               # as in `report_to`
+            ) -> Callable: # a callback for `train`
     "A callback for `train`: losses, samples and scores for Weights & Biases."
     check(find_spec("wandb"), "project", "a Python without wandb", "`pip install unetdiff[wandb]` first")
     import wandb
