@@ -9,8 +9,6 @@ __all__ = ['augmentations', 'digits', 'show_images', 'to_range', 'from_range', '
 # %% ../nbs/00_data.ipynb #00-004
 import jax, jax.numpy as jnp, numpy as np
 from jax.scipy.ndimage import map_coordinates
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from .engine.arguments import Count, Positive, RandomKey, Seed
 from .engine.arguments import as_array, as_images, as_labels
 from .engine.arguments import check, checked, number, rising, whole
@@ -25,6 +23,7 @@ def digits(digit:int|None=None # 0 to 9 for that digit alone, None for all ten
     ok = digit is None or (whole(digit, 0) and digit <= 9)
     check(ok, "digit", repr(digit), "an integer from 0 to 9, or None for all ten")
     use_cores()
+    from sklearn.datasets import load_digits # here, because it takes a second and not every use needs it
     data = load_digits()
     keep = slice(None) if digit is None else data.target == digit
     images, labels = data.images[keep] / 16, data.target[keep]
@@ -119,6 +118,7 @@ def split(images,                     # `[N, H, W, C]`, N >= 2
     y = None if labels is None else as_labels(labels, n)
     if not hasattr(labels, "shape"): labels = y # it was a list
     stratify = y if y is not None and _can_stratify(y, np.ceil(test_size*n)) else None
+    from sklearn.model_selection import train_test_split
     train, test = train_test_split(np.arange(n), test_size=float(test_size), random_state=seed,
                                    stratify=stratify)
     return images[train], images[test], take_rows(labels, train), take_rows(labels, test)

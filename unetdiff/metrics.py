@@ -14,12 +14,6 @@ import numpy as np
 import unetdiff.sampling # gives runs their `sample`
 from fastcore.basics import patch
 from fastcore.meta import delegates
-from sklearn.decomposition import PCA
-from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import pairwise_distances, pairwise_distances_chunked
-from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 from .data import digits, split, take_rows
 from .engine.arguments import Count, NameOr, Seed, Switch
@@ -64,6 +58,9 @@ def shape_and_colour(images): # `[N, H, W, C]` in [0, 1] -> `[N, 256 + 16*C]`
 class ShapeFeatures:
     "Directions of `shape_and_colour` from the mean of some pictures, and a classifier that sees them."
     def __init__(self, images, labels=None): # `[N, H, W, C]`; `[N]` from 0, or None
+        from sklearn.decomposition import PCA # here, because importing it takes a second
+        from sklearn.dummy import DummyClassifier
+        from sklearn.linear_model import LogisticRegression
         x = shape_and_colour(images)
         self.pca = PCA(max(1, min(128, len(x) - 1, x.shape[1])), random_state=0)
         with np.errstate(invalid="ignore"): self.pca.fit(x) # pictures may be all alike
@@ -89,6 +86,8 @@ class LastLayer:
     "The last hidden layer of a small network that is trained to name pictures by their pixels."
     def __init__(self, images, labels): # `[N, H, W, C]`, `[N]` from 0
         check(labels is not None, "labels", "None", 'labels, for features="classifier" needs some')
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
         self.net = MLPClassifier((128, 64), random_state=0, max_iter=60)
         with warnings.catch_warnings(), threadpool_limits(1): # more threads only wait
             warnings.simplefilter("ignore", ConvergenceWarning) # 60 rounds are enough
@@ -166,6 +165,7 @@ def _as_features(x, name:str, like=None) -> np.ndarray: # float64 `[N, D]`
 
 def _kth_smallest(a, b, k:int): # `[N, D]`, `[M, D]`, a number from 0 -> `[N]`
     "The `k`-th smallest distance from each of `a` to those of `b`, some rows of `a` at a time."
+    from sklearn.metrics import pairwise_distances_chunked
     pick = lambda distances, start: np.partition(distances, k, 1)[:, k]
     return np.concatenate([*pairwise_distances_chunked(a, b, reduce_func=pick)])
 
@@ -187,6 +187,7 @@ def prdc(real,   # features `[N, D]`
     "Precision, recall, density and coverage."
     real = _as_features(real, "real")
     fake = _as_features(fake, "fake", real)
+    from sklearn.metrics import pairwise_distances
     d = pairwise_distances(real, fake)/(1 + 1e-5) # [N, M]; keeps the neighbour that a ball reaches
     in_real = d <= radii(real, k)[:, None] # does the sample lie in the ball of the real picture?
     in_fake = d <= radii(fake, k)          # does the real picture lie in the ball of the sample?
