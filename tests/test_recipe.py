@@ -14,7 +14,7 @@ from PIL import Image
 import unetdiff
 from unetdiff import Recipe, train
 from unetdiff.cli import main
-from unetdiff.diffusion import noise_for, schedules, shifted
+from unetdiff.diffusion import suited_noise, schedules, shifted
 from unetdiff.engine.loop import in_words, steps_in
 from unetdiff.training import recipe_for, usual_lr
 from unetdiff.unet import UNet, net_for
@@ -47,12 +47,12 @@ def test_what_is_set_is_taken():
 
 
 @pytest.mark.parametrize("images, spread", [(np.zeros((3, 8, 8, 1)), .01), (np.tile([0., 1.], (3, 8, 4))[..., None], 1.), (rng.random((50, 9, 7, 3)), .58)])
-def test_spread_is_measured(images, spread): assert abs(noise_for(images)["sigma_data"] - spread) < .02
+def test_spread_is_measured(images, spread): assert abs(suited_noise(images)["sigma_data"] - spread) < .02
 
 
 def test_range_counts_for_the_spread():
     x = rng.random((50, 8, 8, 1))
-    assert noise_for(x, pixel_range=(0., 1.))["sigma_data"] == pytest.approx(noise_for(x)["sigma_data"]/2, abs=.01)
+    assert suited_noise(x, pixel_range=(0., 1.))["sigma_data"] == pytest.approx(suited_noise(x)["sigma_data"]/2, abs=.01)
 
 
 def test_shift_moves_the_noise_ratio():

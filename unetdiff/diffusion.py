@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Times', 'Betas', 'Edge', 'schedules', 'predictions', 'weightings', 'time_samplers', 'Interval', 'losses', 'xp',
            'precise_as', 'Schedule', 'from_betas', 'linear_betas', 'cosine_curve', 'sigmoid_curve', 'curve_betas',
-           'rescale_zero_terminal_snr', 'edm_sigma', 'edm', 'log_linear', 'flow_matching', 'per_image', 'add_noise',
-           'convert', 'weight', 'lognormal_times', 'early_first_times', 'stratified_uniforms', 'shifted', 'Process',
-           'noise_for', 'predict', 'denoise', 'draw_noise', 'loss']
+           'rescale_zero_terminal_snr', 'edm_sigma', 'edm', 'log_linear', 'flow_matching', 'first_time', 'per_image',
+           'add_noise', 'convert', 'weight', 'lognormal_times', 'early_first_times', 'stratified_uniforms', 'shifted',
+           'Process', 'suited_noise', 'predict', 'denoise', 'draw_noise', 'loss']
 
 # %% ../nbs/02_diffusion.ipynb #02-004
 from collections.abc import Callable
@@ -163,6 +163,10 @@ schedules = {"linear": from_betas(linear_betas()),
              "log_linear": log_linear(), "edm": edm(), "flow": flow_matching()}
 
 # %% ../nbs/02_diffusion.ipynb #02-034
+def first_time(t): # `[B]`, or `[B, 2]` where the end of a step is told as well -> `[B]`
+    "The times at which pictures are."
+    return t[:, 0] if np.ndim(t) == 2 else t
+
 def per_image(v, x): # `[B]`, `[B, H, W, C]` -> `[B, 1, 1, 1]`
     "Shape one number per image so that it multiplies the image."
     check(np.shape(v) == np.shape(x)[:1], "t",
@@ -176,8 +180,7 @@ def add_noise(schedule:Schedule, # how much of each
             eps  # standard normal noise of the pictures' shape
            ): # x_t, `[B, H, W, C]`
     "Add noise: x_t = alpha_t x_0 + sigma_t eps."
-    if np.ndim(t) == 2: t = t[:, 0]
-    alpha, sigma = (per_image(v, x_0) for v in schedule.curves(t))
+    alpha, sigma = (per_image(v, x_0) for v in schedule.curves(first_time(t)))
     check(np.shape(eps) == np.shape(x_0), "eps", f"shape {np.shape(eps)}",
           f"noise of the pictures' shape, {np.shape(x_0)}")
     return alpha*x_0 + sigma*eps
@@ -299,14 +302,13 @@ class Process:
 
     def at(self, t, x):
         "alpha, sigma and the prediction's a and b at times `t`, shaped to multiply pictures `x`; of pairs of times at the first."
-        if np.ndim(t) == 2: t = t[:, 0]
-        alpha, sigma = (per_image(v, x) for v in self.schedule.curves(t))
+        alpha, sigma = (per_image(v, x) for v in self.schedule.curves(first_time(t)))
         return alpha, sigma, self.prediction(alpha, sigma, self.sigma_data)
 
 # %% ../nbs/02_diffusion.ipynb #02-071b
-def noise_for(images,    # `[n, H, W, C]` in [0, 1]
-              **settings # those that are chosen already
-             ) -> dict:  # `sigma_data`, `shift`, `sampler`, `spacing`, `guidance`, `interval`
+def suited_noise(images,    # `[n, H, W, C]` in [0, 1]
+                 **settings # those that are chosen already
+                ) -> dict:  # `sigma_data`, `shift`, `sampler`, `spacing`, `guidance`, `interval`
     "The noise that suits pictures like these."
     black, white = settings.get("pixel_range", (-1., 1.))
     spread = round((white - black)*float(images.std()), 2)

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from flax import nnx
 from .data import batch_at, digits, hidden_values, hold_back, take_rows, vary
-from .diffusion import Interval, Process, draw_noise, loss, losses, noise_for
+from .diffusion import Interval, Process, draw_noise, loss, losses, suited_noise
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, check, checked, choose
 from .engine.checkpoints import Progress, check_free, check_same, differences, from_plain, is_custom, named_arrays, read_run, remembered, to_plain, run_files, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
@@ -152,7 +152,7 @@ def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pi
     some = a_few(images, 1024)
     base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 6000) | settings)
     few = 600*len(images) < base.steps*(base.batch_size or len(images)) # each is seen more often than that
-    return replace(base, **noise_for(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
+    return replace(base, **suited_noise(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
 
 # %% ../nbs/03_training.ipynb #03-032
 @partial(Programs, keep=8, donate_argnames="state")

@@ -23,8 +23,9 @@ const unetdiff = (() => {
 
   async function estimate(model, walk, level, x, label) { // of the clean pictures
     const {about, ort} = model, n = x.length/size(about);
+    const times = [level.t].flat(); // two, where the network is told the end of the step as well
     const feeds = {x: new ort.Tensor("float32", x.map(v => level.scale*v), [n, ...about.shape]),
-                   t: new ort.Tensor("float32", new Float32Array(n).fill(level.t), [n])};
+                   t: new ort.Tensor("float32", Float32Array.from({length: n*times.length}, (_, i) => times[i % times.length]), times.length > 1 ? [n, 2] : [n])};
     if (about.labels) feeds.label = new ort.Tensor("int32", new Int32Array(n).fill(label), [n]);
     const prediction = (await model.networks[walk.network].run(feeds)).prediction.data;
     return x.map((v, i) => level.of_x*v + level.of_prediction*prediction[i]);
