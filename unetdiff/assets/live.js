@@ -113,10 +113,10 @@ const unetdiff = (() => {
       pen.fillRect(column, row, 1, 1);
     };
     const put = (i, j, v) => { if (part(i, j)) pixels.fill(v, (i*W + j)*C, (i*W + j + 1)*C); };
-    function set(v) { // ink has soft edges, as wide as an eighth of the picture; what takes it away has none
+    function set(v) { // ink has soft edges; what takes it away has none
       if (v === black) put(row, column, black);
       else for (let i = 0; i < H; i++) for (let j = 0; j < W; j++) {
-        const much = Math.min(1, 1.3 - Math.hypot(i - row, j - column)*8/H);
+        const much = Math.min(1, 1.3 - Math.hypot(i - row, j - column)/Math.max(1, H/28));
         put(i, j, Math.max(pixels[(i*W + j)*C], black + much*(white - black)));
       }
       show();
