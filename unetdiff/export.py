@@ -145,13 +145,14 @@ def exported(run:Run, **kwargs) -> dict: # as in `Run.plan` -> name of a file: i
     "The network, the walk and the program that draws with them; tried."
     needs = [name for name in ("jax2onnx", "onnxruntime") if find_spec(name) is None]
     check(not needs, "export", f"a Python without {' and '.join(needs)}", "`pip install unetdiff[onnx]` first")
+    walk = run.walk_numbers(**kwargs)
+    few = kwargs | dict(steps=min(8, kwargs.get("steps") or run.recipe.sample_steps)) # are enough to try
     made = {"network.onnx": as_onnx(run), "sample.py": asset("sample.py.txt")}
-    def with_walk(how): return made | {"sampler.json": json.dumps(about_pictures(run) | run.walk_numbers(**how), indent=1).encode()}
-    few = kwargs | dict(steps=min(8, kwargs.get("steps") or run.recipe.sample_steps))
+    def with_walk(walk): return made | {"sampler.json": json.dumps(about_pictures(run) | walk, indent=1).encode()}
     with TemporaryDirectory() as trial:
-        write_files(Path(trial), with_walk(few))
+        write_files(Path(trial), with_walk(run.walk_numbers(**few)))
         check_same_pictures(run, Path(trial), **few)
-    return with_walk(kwargs)
+    return with_walk(walk)
 
 def about_pictures(run:Run) -> dict:
     "What a walk does not say: shape, range and labels."
@@ -206,10 +207,10 @@ def live(self:Run,
          runtime:str=runtime    # address of the files of onnxruntime-web
         ) -> None: # the files are in the folder
     "Write a page on which the run draws in its reader's browser."
-    files = ("index.html", "live.js", "live.css", "live.json", "network.onnx", "student.onnx")
-    folder = check_free(folder, "folder", files=files)
+    names = ("index.html", "live.js", "live.css", "live.json", "network.onnx", "student.onnx")
+    folder = check_free(folder, "folder", files=names)
     check(condition_shape(self.info) is None and self.info["shape"][-1] in (1, 3), "run", repr(self), "one of pictures in grey or colour, without a condition")
-    check(steps and all(map(whole, steps)), "steps", repr(steps), "whole numbers from 1")
+    check(isinstance(steps, (tuple, list)) and steps and all(map(whole, steps)), "steps", repr(steps), "a list of whole numbers from 1")
     if student is not None: check_alike(self, student, "student")
     made = {"network.onnx": exported(self)["network.onnx"]} | ({} if student is None else {"student.onnx": exported(student)["network.onnx"]})
     about = about_pictures(self) | dict(clip=self.walk_numbers()["clip"], guidance=self.plan().guidance, walks=live_walks(self, student, steps))
