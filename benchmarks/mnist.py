@@ -41,6 +41,7 @@ def student(folder):
 
 cases = { # name: a folder -> a run, and how to sample from it
     "teacher": lambda folder: (teacher(folder), {}),
+    "teacher without fresh noise": lambda folder: (teacher(folder), dict(sampler="dpmpp_2m")),
     "no guidance": lambda folder: (teacher(folder), dict(guidance=1.)),
     **{f"guidance {w}": lambda folder, w=w: (teacher(folder), dict(guidance=w) | everywhere) for w in weights},
     **{f"{name} network": lambda folder, name=name: (other(folder, name), {}) for name in worse},

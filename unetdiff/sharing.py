@@ -129,11 +129,11 @@ def to_tensorboard(folder:PathLike, # made if it is missing
     "A callback for `train`: losses, samples and scores for TensorBoard."
     check(find_spec("tensorboardX"), "folder", "a Python without tensorboardX", "`pip install unetdiff[tensorboard]` first")
     from tensorboardX import SummaryWriter
-    writer = SummaryWriter(str(as_path(folder)))
     def write(step, numbers, picture):
         for name, v in numbers.items(): writer.add_scalar(name, v, step)
         if picture is not None: writer.add_image("samples", picture, step, dataformats="HWC")
     report = report_to(write, **kwargs)
+    writer = SummaryWriter(str(as_path(folder)))
     def callback(step, metrics, run):
         report(step, metrics, run)
         if run.final: writer.close() # it writes in a thread of its own; used again, it opens another file
@@ -147,7 +147,8 @@ def to_wandb(project:str,
     "A callback for `train`: losses, samples and scores for Weights & Biases."
     check(find_spec("wandb"), "project", "a Python without wandb", "`pip install unetdiff[wandb]` first")
     import wandb
-    session = wandb.init(project=project, **(settings or {}))
     def write(step, numbers, picture):
         session.log(numbers | ({} if picture is None else dict(samples=wandb.Image(picture))), step=step)
-    return report_to(write, **kwargs)
+    report = report_to(write, **kwargs)
+    session = wandb.init(project=project, **(settings or {}))
+    return report
