@@ -1,4 +1,4 @@
-"""MNIST, trained with nothing set, and what can be had of it without another training on pictures: a student, guidance, and leading away from a worse network.
+"""MNIST, trained with nothing set, and what can be had of it without another training on pictures: students, guidance, and leading away from a worse network.
 
     python benchmarks/mnist.py folder
 
@@ -34,9 +34,9 @@ def other(folder, name):
     return trained(folder/name, steps=worse[name], seed=1)
 
 
-def student(folder):
-    "A student of pairs, of one evaluation."
-    return teacher(folder).distill(out=folder/"student", resume=True, progress=False)
+def student(folder, count):
+    "A student of one evaluation, of so many pairs."
+    return teacher(folder).distill(count=count, out=folder/f"student-{count}", resume=True, progress=False)
 
 
 cases = { # name: a folder -> a run, and how to sample from it
@@ -46,7 +46,7 @@ cases = { # name: a folder -> a run, and how to sample from it
     **{f"guidance {w}": lambda folder, w=w: (teacher(folder), dict(guidance=w) | everywhere) for w in weights},
     **{f"{name} network": lambda folder, name=name: (other(folder, name), {}) for name in worse},
     **{f"away from the {name} network {w}": lambda folder, name=name, w=w: (teacher(folder), dict(guidance=w, weaker=other(folder, name)) | everywhere) for name in worse for w in weights},
-    "student, 1 evaluation": lambda folder: (student(folder), {})}
+    **{f"student of {n:,} pairs": lambda folder, n=n: (student(folder, n), {}) for n in (8192, 32768)}}
 
 
 def worker(folder, name):
@@ -54,7 +54,7 @@ def worker(folder, name):
     run, settings = cases[name](folder)
     images, labels = mnist()
     found = [run.evaluate(1024, seed=seed, images=images, labels=labels, **settings) for seed in seeds]
-    about = dict(name=name, steps=len(run.history["loss"]), evaluations=run.evaluations(**settings))
+    about = dict(name=name, steps=len(run.history["loss"]), lowest_test_loss=float(run.history["test_loss"].min()), evaluations=run.evaluations(**settings))
     beside = [dict(name="new real pictures") | mean_and_spread([scores.real for scores in found])]*(name == "teacher")
     return [about | mean_and_spread([dict(scores) for scores in found]), *beside]
 

@@ -3,14 +3,14 @@
     python benchmarks/steering.py
 
 The bundled model is told no label. The classifier that leads it, a logistic regression, has seen half of the real digits; the one that judges, the label of the nearest
-digit, has seen the other half. 1,024 samples of each digit with each of three seeds, at three strengths of the wish.
+digit, has seen the other half. 1,024 samples of each digit with each of three seeds, at four strengths of the wish.
 """
 import jax
 import jax.numpy as jnp
 import numpy as np
 from common import save
 
-strengths, seeds = (1., 3., 10.), range(3)
+strengths, seeds = (1., 3., 10., 20.), range(3)
 
 
 def wish(reader, c, strength):
@@ -31,7 +31,8 @@ def main():
     judge = KNeighborsClassifier(1).fit(flat(other), other_labels)
     run, rows = load(), []
     for strength in strengths:
-        draw = lambda c, seed: run.sample(1024, guidance=0., steer=wish(reader, c, strength), steps=20, seed=seed)
+        wishes = [wish(reader, c, strength) for c in range(10)] # each is compiled once
+        draw = lambda c, seed: run.sample(1024, guidance=0., steer=wishes[c], steps=20, seed=seed)
         agree = np.array([[(judge.predict(flat(draw(c, seed))) == c).mean() for seed in seeds] for c in range(10)])
         rows.append(dict(strength=strength, all=agree.mean(), worst_digit=int(agree.mean(1).argmin()), of_worst_digit=agree.mean(1).min(), worst=agree.min()))
     save("steering", rows)

@@ -218,7 +218,7 @@ def distill(self:Run,
             steps:Count=4000,       # of training
             *, evaluations:Looks=1, # how often the student is to look at a picture: 1, 2 or 4
             method:str="pairs",     # a name in `methods`
-            count:Count=None,       # pictures of the teacher; None: 65,536 of 8 x 8 pixels, fewer of larger ones, but at least 32,768
+            count:Count=None,       # pictures of the teacher; None: 65,536 of 8 x 8 pixels, fewer of larger ones, but at least 8,192
             teacher:Settings={},    # how it draws them: arguments of `run.plan`; its sampler draws no fresh noise
             condition=None,         # `[M, ...]` conditions for those pictures; needed if the run was trained with some
             seed:Seed=0,            # pairs, batches and noise
@@ -239,7 +239,7 @@ def distill(self:Run,
     looks = self.evaluations(**plan)
     recipe = student_recipe(self.recipe, way, evaluations, **kwargs, steps=steps)
     net = student_net(self, recipe, seed)
-    count = count or max(2**15, 2**22//int(np.prod(self.info["shape"])))
+    count = count or max(2**13, 2**22//int(np.prod(self.info["shape"])))
     about = dict(weights=weights_checksum(self), evaluations=looks, count=count)
     info = self.info | dict(seed=seed, teacher=about)
     if out is not None and resume and (done := finished(out, recipe, info, net)): return done
