@@ -32,7 +32,7 @@ def sinusoidal(t,              # `[B]` times, as large as 1000
     check(jnp.ndim(t) == 1, "t", f"shape {jnp.shape(t)}", "one time a picture, shape [B]")
     half = dim // 2
     omega = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / (half - 1))
-    angle = t[:, None]*omega
+    angle = t[:, None]*omega[None]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 # %% ../nbs/01_unet.ipynb #01-015
