@@ -42,10 +42,11 @@ def told_where_steps_end(): return student("meanflow")
 @pytest.mark.parametrize("make", [unlabelled, in_words, odd_colours, three_levels, half_precision, augmented, told_numbers, told_pictures, in_another_range, of_flow, your_own, of_pairs,
                                   told_where_steps_end], ids=lambda f: f.__name__)
 def test_the_same_pictures_without_jax(tmp_path, make):
-    "The exported folder draws what the run draws, any number at a time, of the recipe's own sampler and of one that adds noise."
+    "The exported folder draws what the run draws, any number at a time, of the recipe's own sampler and, for some, of one that adds noise."
     run = make()
-    how = {} if "teacher" in run.info else dict(steps=3)
-    for name, how in (("usual", how), ("ddpm", how | dict(sampler="ddpm"))):
+    usual = {} if "teacher" in run.info else dict(steps=3)
+    for name, how in {"usual": usual, "ddpm": usual | dict(sampler="ddpm")}.items():
+        if name == "ddpm" and make not in (in_words, odd_colours): continue
         run.export(tmp_path/name, **how)
         n, steps = 3, len(run.plan(**how).at.t) - 1
         z = rng.standard_normal((n, *run.info["shape"]), np.float32)
