@@ -30,7 +30,7 @@ from .engine.checkpoints import check_free, replace_file
 from .engine.convolution import conv3x3, conv_xla
 from .engine.devices import random_key
 from .engine.sources import condition_shape
-from .sampling import NoiseLevel, check_alike, noise_for, sampler_step, thresholdings, with_ends
+from .sampling import NoiseLevel, check_alike, is_inside, noise_for, sampler_step, thresholdings, with_ends
 from .training import Run
 
 # %% ../nbs/13_export.ipynb #13-011
@@ -73,11 +73,10 @@ def walk_numbers(self:Run,
     check(plan.thresholding in cuts, "thresholding", repr(plan.thresholding), "'clip' or 'none', which other programs have, too")
     at = NoiseLevel(*(v[:-1] for v in plan.at))
     t = with_ends(plan.at).t[:-1] if self.recipe.net.get("ends") else at.t
-    low, high = (v*at.alpha for v in plan.interval)
     estimate_of = lambda x, p: convert(p, x, at.alpha, at.sigma, process.prediction(at.alpha, at.sigma, process.sigma_data))
     columns = dict(t=t*(process.schedule.T - 1), alpha=at.alpha, sigma=at.sigma, scale=1/np.hypot(process.sigma_data*at.alpha, at.sigma),
                    of_x=estimate_of(1., 0.), of_prediction=estimate_of(0., 1.),
-                   guided=(low <= at.sigma) & (at.sigma <= high), step=step_weights(plan.rule, plan.at))
+                   guided=is_inside(at, plan.interval), step=step_weights(plan.rule, plan.at))
     levels = [dict(zip(columns, row)) for row in zip(*(plain_numbers(np.broadcast_to(v, (len(t), *np.shape(v)[1:]))) for v in columns.values()))]
     return dict(noise=plain_numbers(np.hypot(process.sigma_data*at.alpha[0], at.sigma[0])), guidance=plan.guidance, clip=cuts[plan.thresholding], levels=levels)
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log_times', 'spacings', 'samplers', 'thresholdings', 'NoiseLevel', 'ratio_times', 'points', 'with_ends', 'ddim',
            'heun', 'extrapolate', 'dpmpp_2m', 'dpmpp_2m_sde', 'noise_for', 'sampler_step', 'sample_loop', 'churned',
-           'guided_denoiser', 'weights_at', 'dynamic', 'steered', 'at_rest', 'sample_batch', 'Plan', 'check_alike',
-           'start_at', 'slerp']
+           'guided_denoiser', 'is_inside', 'weights_at', 'dynamic', 'steered', 'at_rest', 'sample_batch', 'Plan',
+           'check_alike', 'start_at', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from collections.abc import Callable
@@ -212,13 +212,16 @@ def guided_denoiser(process:Process, # what the network predicts
         return jax.lax.fori_loop(0, len(weights), add, jnp.zeros_like(x))
     return estimate
 
+def is_inside(t:NoiseLevel, interval): # lowest and highest sigma/alpha
+    "Is that noise level one at which to guide?"
+    return (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
+
 def weights_at(t:NoiseLevel, guidance, interval): # weight of what the network is told, or `[K]` weights -> `[K + 1]`, their sum 1
     "How much each estimate counts at that noise level; the last is that of the network untold."
     guidance = jnp.atleast_1d(jnp.asarray(guidance, jnp.float32))
-    inside = (interval[0]*t.alpha <= t.sigma) & (t.sigma <= interval[1]*t.alpha)
     wanted = jnp.maximum(guidance, 0)
     plain = wanted/jnp.maximum(wanted.sum(), 1e-9) # outside, nothing is exaggerated
-    w = jnp.where(inside, guidance, plain)
+    w = jnp.where(is_inside(t, interval), guidance, plain)
     return jnp.append(w, 1 - w.sum())
 
 # %% ../nbs/04_sampling.ipynb #04-044

@@ -6,7 +6,6 @@
 __all__ = ['sheet', 'report_to', 'to_tensorboard', 'to_wandb']
 
 # %% ../nbs/14_sharing.ipynb #14-004
-import io
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,7 @@ from .engine.loop import in_words
 from .metrics import Scores
 from .training import Run, recipe_groups
 from .unet import count_params
-from .viz import labels_in_turn, png_bytes, told_in_turn
+from .viz import image_grid, png_bytes, told_in_turn
 
 # %% ../nbs/14_sharing.ipynb #14-011
 @patch
@@ -75,14 +74,13 @@ def write_card(self:Run,
     "Write README.md and samples.png into a folder."
     check(card is True or isinstance(card, Scores), "card", repr(card), "True, or what `run.evaluate` gave")
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder/"samples.png", sheet(self, 40))
+    replace_file(folder/"samples.png", png_bytes(*sheet(self, 40)))
     replace_file(folder/"README.md", self.card(None if card is True else card, address or folder.name).encode())
 
 # %% ../nbs/14_sharing.ipynb #14-012
-def sheet(run:Run, n:int=20) -> bytes: # a PNG file
+def sheet(run:Run, n:int=20) -> tuple: # pictures `[n, H, W, C]`, how many in a row: as `image_grid` takes them
     "Samples, their labels in turn."
-    cols = min(n, len(run.names or []) or 10)
-    return png_bytes(np.asarray(run.sample(n, **told_in_turn(run, n))), cols)
+    return np.asarray(run.sample(n, **told_in_turn(run, n))), min(n, len(run.names or []) or 10)
 
 # %% ../nbs/14_sharing.ipynb #14-021
 @patch
@@ -113,8 +111,7 @@ def report_to(write:Function,    # (step, {name: number}, a sheet `[H, W, C]` of
     def callback(step, metrics, run):
         numbers, picture = dict(metrics), None
         if run.final or step % every < run.recipe.log_every:
-            from PIL import Image
-            picture = np.atleast_3d(np.asarray(Image.open(io.BytesIO(sheet(run)))))
+            picture = np.atleast_3d(np.asarray(image_grid(*sheet(run))))
             if scores is not None:
                 found = run.evaluate(scores, **known)
                 known.update(images=found.reference) # what is known of the real pictures
