@@ -3,8 +3,8 @@
     python benchmarks/emoji.py folder [size ...]
 
 Without sizes 16 x 16, ten minutes, and 32 x 32, an hour: by the clock and on all cores for ours, whose steps a trial counts first; the two scripts run side by side, on
-a core each, until each has had as much of the processor. The folder keeps the samples and scores of each training, and the same command goes on with those that are
-missing. The pictures are the seven classes of `recipe.py`. The two scripts are taken with the settings of their projects' instructions, but without
+a core each, until each has had as much of the processor. The folder keeps the samples and scores of each training, and snapshots of it; the same command goes on where it was
+stopped. The pictures are the seven classes of `recipe.py`. The two scripts are taken with the settings of their projects' instructions, but without
 half precision, which a processor has no use for, and with samples in 25 steps, for which each has a solver of its own: denoising-diffusion-pytorch's `Trainer` as in its
 README, and the loop of diffusers' `train_unconditional.py`, its network without the levels that a picture of 16 x 16 is too small for. They know no labels.
 """
@@ -23,11 +23,11 @@ minutes = {16: 10, 32: 60}
 steps, seed = 25, 0 # of their solvers; of everything
 
 
-def unetdiff(pictures, labels, asked, minutes):
+def unetdiff(pictures, labels, asked, minutes, file):
     "`train`, with nothing set; steps, parameters, evaluations, samples."
     import unetdiff
     from unetdiff.unet import count_params
-    run = unetdiff.train(pictures, labels, minutes=minutes, progress=False, seed=seed)
+    run = unetdiff.train(pictures, labels, minutes=minutes, progress=False, seed=seed, out=file.with_suffix(""), resume=file.with_suffix("").exists())
     return len(run.history["loss"]), count_params(run.model), run.evaluations(), np.asarray(run.sample(len(asked), asked, seed=seed))
 
 
@@ -36,7 +36,25 @@ def parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
-def lucidrains(pictures, labels, asked, minutes):
+def in_pieces(file, minutes, parts, step):
+    "`step(steps, share of the time that is past)` until the processor has had its minutes; how many. `file` keeps the parts every ten; the next call goes on there."
+    import torch
+    used = done = 0
+    if file.exists():
+        used, done, *states = torch.load(file, weights_only=False)
+        for part, state in zip(parts, states): part.load_state_dict(state)
+    start, kept = time.process_time() - used, used
+    while used < 60*minutes:
+        step(done, used/(60*minutes))
+        done, used = done + 1, time.process_time() - start
+        if used - kept < 600 and used < 60*minutes: continue
+        kept = used
+        torch.save([used, done, *(part.state_dict() for part in parts)], file.with_suffix(".part"))
+        file.with_suffix(".part").replace(file)
+    return done
+
+
+def lucidrains(pictures, labels, asked, minutes, file):
     "denoising-diffusion-pytorch: the classes and numbers of its README."
     import torch
     from denoising_diffusion_pytorch import GaussianDiffusion, Trainer, Unet
@@ -48,15 +66,17 @@ def lucidrains(pictures, labels, asked, minutes):
         for i, picture in enumerate(pictures): Image.fromarray(picture).save(f"{folder}/{i}.png")
         trainer = Trainer(diffusion, folder, train_batch_size=32, train_lr=8e-5, train_num_steps=0, gradient_accumulate_every=2, ema_decay=.995,
                           calculate_fid=False, save_and_sample_every=10**9, results_folder=f"{folder}/results")
-        until = time.process_time() + 60*minutes
-        while time.process_time() < until:
-            trainer.train_num_steps += 5
+
+        def step(done, past): # one more
+            trainer.step, trainer.train_num_steps = done, done + 1
             trainer.train()
+
+        done = in_pieces(file, minutes, [trainer.model, trainer.opt, trainer.ema], step)
     with torch.no_grad(): fake = [trainer.ema.ema_model.sample(batch_size=len(part)) for part in np.array_split(asked, max(1, len(asked)//64))]
-    return trainer.step, parameters(network), steps, torch.cat(fake).permute(0, 2, 3, 1).numpy()
+    return done, parameters(network), steps, torch.cat(fake).permute(0, 2, 3, 1).numpy()
 
 
-def diffusers(pictures, labels, asked, minutes):
+def diffusers(pictures, labels, asked, minutes, file):
     "The loop of diffusers' `train_unconditional.py`: its network, optimizer, learning rate (up in 500 steps, then down to 0), average and flips."
     import torch
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
@@ -72,23 +92,18 @@ def diffusers(pictures, labels, asked, minutes):
     noise = DDPMScheduler(num_train_timesteps=1000)
     x = torch.tensor(pictures).permute(0, 3, 1, 2)/127.5 - 1
 
-    def step(): # one of training
+    def step(done, past): # one more
         x_0 = x[torch.randint(len(x), (16,))]
         x_0 = torch.where(torch.rand(16, 1, 1, 1) < .5, x_0.flip(3), x_0)
         eps, t = torch.randn_like(x_0), torch.randint(1000, (16,))
         torch.nn.functional.mse_loss(network(noise.add_noise(x_0, eps, t), t).sample, eps).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.)
+        for group in optimizer.param_groups: group["lr"] = 1e-4*min(done/500, (1 + np.cos(np.pi*past))/2)
         optimizer.step()
-        rate.step()
         average.step(network.parameters())
         optimizer.zero_grad()
 
-    start, done = time.process_time(), 0
-    past = lambda: (time.process_time() - start)/(60*minutes) # share of the time
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(i/500, (1 + np.cos(np.pi*min(1., past())))/2))
-    while past() < 1:
-        step()
-        done += 1
+    done = in_pieces(file, minutes, [network, optimizer, average], step)
     average.copy_to(network.parameters())
     solver, draw = DPMSolverMultistepScheduler.from_config(noise.config), torch.Generator().manual_seed(seed)
     fake = []
@@ -113,7 +128,7 @@ def worker(folder, name, size, minutes):
     rows, i = reference.yardsticks(len(reference.halves[1]))
     asked = np.array(reference.names)[reference.labels[i]]
     pictures, _, kinds, _ = split(images, reference.labels, .05)
-    done, count, evaluations, fake = ways[name](pictures, np.array(reference.names)[kinds], asked, minutes)
+    done, count, evaluations, fake = ways[name](pictures, np.array(reference.names)[kinds], asked, minutes, folder/f"{name}-{size}.pt")
     np.savez_compressed(folder/f"{name}-{size}.npz", samples=fake, asked=asked)
     y = reference.labels[i] if name == "unetdiff" else None
     about = dict(name=name, size=size, minutes=minutes, steps=done, parameters=count, evaluations=evaluations)

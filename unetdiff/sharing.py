@@ -17,7 +17,6 @@ from .engine.arguments import Count, Function, PathLike, Switch, as_path, check,
 from .engine.checkpoints import replace_file
 from .engine.hub import hub, put
 from .engine.loop import in_words
-from .metrics import Scores
 from .training import Run, recipe_groups
 from .unet import count_params
 from .viz import image_grid, png_bytes, told_in_turn
@@ -72,7 +71,7 @@ def write_card(self:Run,
                address:str=None  # from which the run can be loaded; None: the folder's name
               ):
     "Write README.md and samples.png into a folder."
-    check(card is True or isinstance(card, Scores), "card", repr(card), "True, or what `run.evaluate` gave")
+    check(card is True or isinstance(card, dict), "card", repr(card), "True, or scores such as `run.evaluate` gives")
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder/"samples.png", png_bytes(*sheet(self, 40)))
     replace_file(folder/"README.md", self.card(None if card is True else card, address or folder.name).encode())
