@@ -69,8 +69,10 @@ def walk_numbers(self:Run,
                 ) -> dict: # `noise`: the factor of the first noise; `guidance`; `clip`: is each estimate cut to the range?; `levels`: a dictionary for each step
     "The whole walk from noise to picture in plain numbers."
     plan, process = self.plan(**kwargs), self.recipe.process
-    cuts = {thresholdings["clip"]: True, thresholdings["none"]: False}
-    check(plan.thresholding in cuts, "thresholding", repr(plan.thresholding), "'clip' or 'none', which other programs have, too")
+    lo, hi = self.recipe.pixel_range
+    beyond = np.linspace(lo - 1, hi + 1, 64, dtype=np.float32).reshape(1, 8, 8, 1)
+    clips, leaves = (np.allclose(plan.thresholding(beyond, lo, hi), thresholdings[name](beyond, lo, hi)) for name in ("clip", "none"))
+    check(clips or leaves, "thresholding", repr(plan.thresholding), "'clip' or 'none', which other programs have, too")
     at = NoiseLevel(*(v[:-1] for v in plan.at))
     t = with_ends(plan.at).t[:-1] if self.recipe.net.get("ends") else at.t
     estimate_of = lambda x, p: convert(p, x, at.alpha, at.sigma, process.prediction(at.alpha, at.sigma, process.sigma_data))
@@ -78,7 +80,7 @@ def walk_numbers(self:Run,
                    of_x=estimate_of(1., 0.), of_prediction=estimate_of(0., 1.),
                    guided=is_inside(at, plan.interval), step=step_weights(plan.rule, plan.at))
     levels = [dict(zip(columns, row)) for row in zip(*(plain_numbers(np.broadcast_to(v, (len(t), *np.shape(v)[1:]))) for v in columns.values()))]
-    return dict(noise=plain_numbers(np.hypot(process.sigma_data*at.alpha[0], at.sigma[0])), guidance=plan.guidance, clip=cuts[plan.thresholding], levels=levels)
+    return dict(noise=plain_numbers(np.hypot(process.sigma_data*at.alpha[0], at.sigma[0])), guidance=plan.guidance, clip=clips, levels=levels)
 
 # %% ../nbs/13_export.ipynb #13-031
 def plain_conv(x, kernel, *args, **kwargs): return conv_xla(x, kernel)
