@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['optimizers', 'usual_lr', 'presets', 'recipe_groups', 'TrainState', 'loss_fn', 'adamw', 'average_decay', 'ema_update',
-           'train_step', 'Recipe', 'clipped_adamw', 'recipe_for', 'train_steps', 'held_out_loss', 'Run', 'load', 'fit',
-           'finished', 'fit_watched', 'train', 'train_digits']
+           'train_step', 'Recipe', 'recipe_for', 'train_steps', 'held_out_loss', 'Run', 'load', 'fit', 'finished',
+           'fit_watched', 'train', 'train_digits']
 
 # %% ../nbs/03_training.ipynb #03-004
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fract
 from .engine.checkpoints import Progress, check_free, check_same, differences, from_plain, is_custom, named_arrays, read_run, remembered, to_plain, run_files, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.hub import folder_of
+from .engine.optimizers import climb_and_fall, clipped_adamw, muon
 from .engine.loop import check_finite, in_words, make_history, steps_in, wait_for, watch
 from .engine.sources import a_few, as_given, check_told, collect, condition_shape, data_feed, describe, label_names
 from .unet import check_net, check_network, check_unchanged, count_params, init, net_for, outline, unet_for
@@ -48,8 +49,7 @@ def loss_fn(params, rest, x_0, given, t, eps, graph, process:Process, objective:
 def adamw(steps:Count, flat:Switch=True, # length of training; all parameters as one array?
           *, lr:Positive=6e-3, warmup:Share=.05, clip:Positive=1., weight_decay:NonNegative=1e-4):
     "AdamW with a learning rate that climbs, then falls to zero at the end."
-    rate = optax.warmup_cosine_decay_schedule(0., lr, max(1, min(round(warmup*steps), steps - 1)), max(2, steps), 0.)
-    tx = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay))
+    tx = optax.chain(optax.clip_by_global_norm(clip), optax.adamw(climb_and_fall(steps, lr, warmup), weight_decay=weight_decay))
     return optax.flatten(tx) if flat else tx
 
 # %% ../nbs/03_training.ipynb #03-011
@@ -130,15 +130,7 @@ class Recipe:
         return usual_lr.get(choose(optimizers, self.optimizer, "optimizer", optax.GradientTransformation), lambda steps: None)(self.steps) if self.lr is None else self.lr
 
 # %% ../nbs/03_training.ipynb #03-026
-@checked
-@cache
-def clipped_adamw(steps:Count, flat:Switch=True, *, lr:Positive=1e-4): # its learning rate does not depend on the steps
-    "Entries clipped to 0.3, then the norm to 0.5; 1000 steps up to `lr`, 4000 down to a hundredth of that."
-    rate = optax.warmup_cosine_decay_schedule(0., lr, 1000, 5000, lr/100)
-    tx = optax.chain(optax.clip(.3), optax.clip_by_global_norm(.5), optax.adamw(rate, b1=.9, b2=.999, eps=1e-8, weight_decay=2e-5))
-    return optax.flatten(tx) if flat else tx
-
-optimizers = {"adamw": adamw, "clipped_adamw": clipped_adamw}
+optimizers = {"adamw": adamw, "muon": muon, "clipped_adamw": clipped_adamw}
 _default_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
 usual_lr = {adamw: lambda steps: round(_default_lr[adamw]*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # number of steps -> highest learning rate; of "adamw" the longer, the lower
 presets = {"default": Recipe(),
