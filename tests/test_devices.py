@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -18,18 +19,18 @@ from networks import Dense
 
 from unetdiff import Recipe
 from unetdiff.data import to_range
-from unetdiff.engine.devices import Layout, Programs, join_processes, map_batches, mesh_for, place, shard_axis
-from unetdiff.training import TrainState, adamw, train_steps
+from unetdiff.engine.devices import Layout, Programs, Programs, join_processes, map_batches, mesh_for, place, shard_axis
+from unetdiff.training import TrainState, adamw, muon, train_steps
 
 n = mesh_for(8).size # devices that share a batch of eight
 
 
-def first_losses(images, labels, devices, fsdp=False, parts=1, steps=20, **changes):
+def first_losses(images, labels, devices, fsdp=False, parts=1, steps=20, optimizer=adamw, **changes):
     "The losses of a small network's first steps on so many devices."
     recipe = Recipe(batch_size=8, log_every=steps, grad_accum_steps=parts, **changes)
     graph, params, rest = nnx.split(Dense(64, 32, nnx.Rngs(0), classes=10), nnx.Param, ...)
     layout = Layout(jax.sharding.Mesh(np.array(jax.devices()[:devices]), "batch"), fsdp, parts)
-    optimizer = adamw(100, flat=not fsdp)
+    optimizer = optimizer(100, flat=not fsdp)
     state = layout.start(lambda params, rest: TrainState(params, (params,), optimizer.init(params), rest), params, rest)
     data = place((to_range(images), labels, jax.random.key(0)), layout.everywhere)
     return np.asarray(train_steps(state, 0, steps, *data, graph=graph, recipe=recipe, optimizer=optimizer, hidden=10, layout=layout)[1])
@@ -45,6 +46,13 @@ def test_devices_agree(digit_images, digit_labels, one_device, fsdp):
     np.testing.assert_allclose(shared, one_device, rtol=1e-5, err_msg="other losses than on one device")
 
 
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_devices_agree_on_matrices(digit_images, digit_labels, fsdp):
+    "Muon brings up the weakest directions, and with them what was rounded."
+    one, shared = (first_losses(digit_images, digit_labels, *where, optimizer=muon) for where in ((1,), (n, fsdp)))
+    np.testing.assert_allclose(shared, one, rtol=1e-3, err_msg="other losses than on one device")
+
+
 def test_parts_of_a_batch_agree(digit_images, digit_labels):
     "Without the penalty, which is made of the mean over a part."
     whole = first_losses(digit_images, digit_labels, 1)
@@ -54,6 +62,19 @@ def test_parts_of_a_batch_agree(digit_images, digit_labels):
 def test_what_cannot_be_shared_evenly_stays_whole():
     assert [mesh_for(rows, [0]*4).size for rows in (8, 6, 7, 2)] == [4, 3, 1, 2]
     assert [shard_axis(s, 4) for s in ((3, 3, 8, 16), (8, 8), (3, 5), (), (4,))] == [3, 0, None, None, 0]
+
+
+def test_what_is_compiled_beside_is_there():
+    "The thread ends, also where the program cannot be compiled; the call has the right value or the error."
+    counted = []
+    def double(x, *, by):
+        counted.append(by)
+        return by*x + jnp.zeros(3)
+    program = Programs(double)
+    for x, by in ((jnp.ones(3), 2), (jnp.ones(4), 3)): program.compile_beside(x, by=by).join()
+    np.testing.assert_array_equal(program(jnp.ones(3), by=2), [2, 2, 2])
+    assert counted == [2, 3], "the call traced the program once more"
+    with pytest.raises(TypeError, match="incompatible shapes"): program(jnp.ones(4), by=3)
 
 
 def test_batches_of_one_size():

@@ -97,7 +97,7 @@ def test_finished_run_takes_more_steps(tmp_path):
 
 def test_learning_rate_of_the_recipe():
     assert Recipe().highest_lr == 6e-3 and Recipe(optimizer="clipped_adamw").highest_lr == 1e-4 and Recipe(lr=.01).highest_lr == .01
-    assert Recipe(optimizer=optax.sgd(1.)).highest_lr is None and [f(4000) for f in usual_lr.values()] == [6e-3, 1e-4] and [Recipe(steps=n).highest_lr for n in (6000, 24000)] == [6e-3, 3e-3]
+    assert Recipe(optimizer=optax.sgd(1.)).highest_lr is None and [f(4000) for f in usual_lr.values()] == [6e-3, .012, 1e-4] and [Recipe(steps=n).highest_lr for n in (6000, 24000)] == [6e-3, 3e-3]
     with pytest.raises(ValueError, match="lr: got 0.1, but takes nothing beside an optimizer of your own"): Recipe(lr=.1, optimizer=optax.sgd(1.))
     slow, fast = (train(bars(), model=dense(), steps=10, lr=lr, **quick).history["test_loss"][-1] for lr in (1e-6, 1e-2))
     assert fast < slow, "the learning rate does not reach the optimizer"

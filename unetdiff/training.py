@@ -132,7 +132,8 @@ class Recipe:
 # %% ../nbs/03_training.ipynb #03-026
 optimizers = {"adamw": adamw, "muon": muon, "clipped_adamw": clipped_adamw}
 _default_lr = {f: signature(f).parameters["lr"].default for f in optimizers.values()}
-usual_lr = {adamw: lambda steps: round(_default_lr[adamw]*min(1, (6000/steps)**.5), 5), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # number of steps -> highest learning rate; of "adamw" the longer, the lower
+_lower_if_long = lambda f: lambda steps: round(_default_lr[f]*min(1, (6000/steps)**.5), 5)
+usual_lr = {adamw: _lower_if_long(adamw), muon: _lower_if_long(muon), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # number of steps -> highest learning rate
 presets = {"default": Recipe(),
            "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
                               schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
@@ -229,6 +230,8 @@ def fit(model:nnx.Module, recipe:Recipe,
     state, history, test, snapshots = restore(state) or Progress(state, [], [], {})
     check(len(history) <= recipe.steps, "steps", recipe.steps, f"at least the {len(history)} that the folder has already")
     if len(history) == recipe.steps: yield Progress(state, history, test, snapshots), nnx.merge(graph, *local_copy((state.average[0], state.rest)))
+    how = dict(graph=graph, process=recipe.process, objective=choose(losses, recipe.loss, "loss"), size=at_a_time(recipe.batch_size, recipe.grad_accum_steps))
+    compiling = held_out_loss.compile_beside(*local_copy((state.average[0], state.rest)), test_images, test_given, **how)
     chunk, feed = data_feed(images, given, recipe.batch_size, recipe.log_every, seed, len(history), layout.mesh)
     key = place(random_key(seed), layout.everywhere)
     for start in range(len(history), recipe.steps, chunk):
@@ -238,7 +241,8 @@ def fit(model:nnx.Module, recipe:Recipe,
         check_finite(history, start)
         if stop % recipe.log_every and stop < recipe.steps: continue # pictures are streamed in smaller portions
         averages, rest = local_copy((state.average, state.rest)) # copies, for the next steps overwrite the state
-        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_given, graph=graph, process=recipe.process, objective=choose(losses, recipe.loss, "loss"), size=at_a_time(recipe.batch_size, recipe.grad_accum_steps)))))])
+        compiling.join()
+        test.append([stop, float(jax.device_get(wait_for(held_out_loss(averages[0], rest, test_images, test_given, **how))))])
         if len(averages) > 1: snapshots = snapshots | {f"{stop}/{e}/{k}": v for e, a in zip(recipe.exponents, averages) for k, v in jax.device_get(named_arrays(a)).items()}
         yield Progress(state, history, test, snapshots), nnx.merge(graph, averages[0], rest)
 

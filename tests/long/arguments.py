@@ -45,7 +45,7 @@ import unetdiff
 unetdiff.keep_compiled() # before anything is compiled
 
 from unetdiff import Recipe, Run, UNet, averaging, cli, data, diffusion, export, likelihood, metrics, onestep, presets, samplers, sampling, schedules, sharing, train, train_digits, training, unet, viz
-from unetdiff.engine import arguments, checkpoints, convolution, devices, loop, sources
+from unetdiff.engine import arguments, checkpoints, convolution, devices, loop, optimizers, sources
 
 # --- what is drawn
 
@@ -347,7 +347,13 @@ def _(got, x_0, t, eps, penalty): assert x_0.shape == eps.shape; close(got, np.m
 
 # --- 03 training
 
-@holds("training.adamw training.clipped_adamw", training.adamw, 30, steps=(one(1, 10, 4000), wild), lr=(one(1e-3, .1), wild), warmup=(one(0., .05, 1.), wild), clip=(one(1., .5), wild), weight_decay=(one(0., 1e-4), wild))
+@holds("optimizers.muon", optimizers.muon, 15, steps=(one(1, 10, 4000), wild), lr=(one(1e-3, .1), wild), warmup=(one(0., .05, 1.), wild), clip=(one(1., .5), wild), beta=(one(.9, .95), wild))
+def _(opt, **_):
+    g = {"a": jnp.array([3., .1]), "b": jnp.eye(16)}
+    u, memory = opt.update(g, opt.init(g), g)
+    assert all(np.isfinite(v).all() for v in opt.update(g, memory, g)[0].values())
+
+@holds("training.adamw optimizers.clipped_adamw", training.adamw, 30, steps=(one(1, 10, 4000), wild), lr=(one(1e-3, .1), wild), warmup=(one(0., .05, 1.), wild), clip=(one(1., .5), wild), weight_decay=(one(0., 1e-4), wild))
 def _(opt, **_):
     g = {"a": jnp.array([3., .1])}
     u, memory = opt.update(g, opt.init(g), g)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial, update_wrapper
 from pathlib import Path
+from threading import Thread
 from urllib.request import Request, urlopen
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import multihost_utils
@@ -276,6 +277,14 @@ class Programs:
     def __call__(self, *args, **static): return self.jitted(*args, **static)(*args)
     def lower(self, *args, **static): return self.jitted(*args, **static).lower(*args)
     def trace(self, *args, **static): return self.jitted(*args, **static).trace(*args)
+
+    def compile_beside(self, *args, **static) -> Thread:
+        "Compile the program for such arguments while the caller goes on; when the thread has ended, a call finds it."
+        def compile():
+            with suppress(Exception): self.lower(*args, **static).compile() # who calls it gets the error, too
+        thread = Thread(target=compile)
+        thread.start()
+        return thread
 
 # %% ../../nbs/engine/devices.ipynb #de-switches-1
 @contextmanager
