@@ -1,6 +1,8 @@
 """What the tests share: pictures, a tiny network and one short training, made once for all of them."""
 import os
+import signal
 
+signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's jobs in the background ignore it, and so would all that is started here
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["TQDM_DISABLE"] = "1"
 
