@@ -100,10 +100,10 @@ def test_second_ends_a_training_at_once(catches):
     "The chunk that is being computed takes minutes; neither training nor Python's exit waits for it, and the program may still tidy up."
     tidy = "finally: print('tidied')" if not catches else "except KeyboardInterrupt as error: print('caught', len(error.run.history['loss'])); raise"
     with Talk(f"""{long_chunks}
-import unetdiff.training as t
+import time, unetdiff.training as t
 compute = t.train_steps
-def train_steps(state, start, stop, *rest, **fixed): # the second chunk is a thousand times as long
-    if start: print("second", flush=True)
+def train_steps(state, start, stop, *rest, **fixed): # the first chunk takes longer than until the key is pressed in the second, which is a thousand times as long
+    print("second", flush=True) if start else time.sleep(2)
     return compute(state, start, start + 1_000_000*bool(start) or stop, *rest, **fixed)
 t.train_steps = train_steps
 import atexit
