@@ -27,7 +27,7 @@ def unetdiff(pictures, labels, asked, minutes, file):
     "`train`, with nothing set; steps, parameters, evaluations, samples."
     import unetdiff
     from unetdiff.unet import count_params
-    run = unetdiff.train(pictures, labels, minutes=minutes, progress=False, seed=seed, out=file.with_suffix(""), resume=file.with_suffix("").exists())
+    run = unetdiff.train(pictures, labels, minutes=minutes, progress=False, seed=seed, out=file.with_suffix(""), resume=True)
     return len(run.history["loss"]), count_params(run.model), run.evaluations(), np.asarray(run.sample(len(asked), asked, seed=seed))
 
 

@@ -2,16 +2,19 @@
 
     python benchmarks/leads.py folder
 
-How long a step of each lead takes is timed first. Compiling is not counted. The folder keeps the times and
-the scores of each training, and the same command goes on with those that are missing.
+How long a step of each lead takes is timed first. Compiling is not counted. The folder keeps the times and the scores of each training, and the same command
+goes on with those that are missing.
 """
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from common import Worker, cold, kept, mean_and_spread, race, save, scores, serve
+
+from unetdiff.engine import optimizers
 
 seconds, seeds = 18, range(3)
 adamw = dict(optimizer="adamw", lr=6e-3, batch_size=32, guidance=1.3)
@@ -27,8 +30,8 @@ leads = {
     "Muon, batch 128": muon | dict(batch_size=128, lr=.016),
     "Muon, rate .006": muon | dict(lr=.006),
     "Muon, rate .024": muon | dict(lr=.024),
-    "Muon, five rounds": muon | dict(optimizer="five rounds"),
-    "Muon, a warm-up of 2%": muon | dict(optimizer="short warm-up"),
+    "Muon, five rounds": muon | dict(lr=None, optimizer=partial(optimizers.muon, lr=muon["lr"], times=5)),
+    "Muon, a warm-up of 2%": muon | dict(lr=None, optimizer=partial(optimizers.muon, lr=muon["lr"], warmup=.02)),
     "Muon, average over less (exponent 35)": muon | dict(averaging=35.),
     "Muon, average over more (exponent 9)": muon | dict(averaging=9.),
     "Muon, flow matching, logit-normal times": muon | dict(schedule="flow", prediction="flow", time_sampler="logit_normal"),
@@ -39,24 +42,12 @@ leads = {
 }
 
 
-def settings(name, steps):
-    "The lead's entries of the recipe; what is no entry is an optimizer of its own."
-    from functools import partial
-    from unetdiff.engine import optimizers
-    entries = dict(leads[name], steps=steps)
-    if entries["optimizer"] == "short warm-up": return {k: v for k, v in entries.items() if k != "lr"} | dict(optimizer=optimizers.muon(steps, warmup=.02))
-    if entries["optimizer"] == "five rounds":
-        optimizers.muon_step = partial(optimizers.muon_step, times=5)
-        return entries | dict(optimizer="muon")
-    return entries
-
-
 def pace(name):
     "A worker's side: the milliseconds of a step, in each round the median of five reports."
     from unetdiff import train_digits
     def work():
         at = []
-        train_digits(progress=False, log_every=40, callback=lambda *_: at.append(time.perf_counter()), **settings(name, 240))
+        train_digits(progress=False, log_every=40, callback=lambda *_: at.append(time.perf_counter()), steps=240, **leads[name])
         return 25*float(np.median(np.diff(at)))
     serve(name, work)
 
@@ -64,23 +55,19 @@ def pace(name):
 def trained(start, name, steps, seed):
     "Train, sample with the recipe's settings, score."
     from unetdiff import train_digits
-    run = train_digits(seed=seed, progress=False, **settings(name, steps))
+    run = train_digits(seed=seed, progress=False, steps=steps, **leads[name])
     return dict(test_loss=run.metrics["test_loss"]) | scores(run, seed)
-
-
-def file_of(name):
-    "A name without blanks."
-    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 def main(folder):
     "Times, then trainings, then a table of means and of the seeds' spread."
     folder.mkdir(parents=True, exist_ok=True)
-    ms = {name: kept(folder/f"{file_of(name)}-time.json", lambda: race({name: Worker(__file__, "pace", name)}, rounds=3)[name]) for name in leads}
+    file = lambda name, what: folder/f"{name}-{what}.json".replace(" ", "_")
+    ms = {name: kept(file(name, "time"), lambda: race({name: Worker(__file__, "pace", name)}, rounds=3)[name]) for name in leads}
     rows = []
     for name in leads:
         steps = round(1000*seconds/ms[name])
-        found = [kept(folder/f"{file_of(name)}-{seed}.json", lambda: cold(__file__, name, steps, seed)) for seed in seeds]
+        found = [kept(file(name, seed), lambda: cold(__file__, name, steps, seed)) for seed in seeds]
         rows.append(dict(name=name, milliseconds=ms[name], steps=steps) | mean_and_spread(found) | dict(worst_coverage=min(f["coverage"] for f in found)))
         save("leads", rows)
 

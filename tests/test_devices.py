@@ -19,7 +19,7 @@ from networks import Dense
 
 from unetdiff import Recipe
 from unetdiff.data import to_range
-from unetdiff.engine.devices import Layout, Programs, Programs, join_processes, map_batches, mesh_for, place, shard_axis
+from unetdiff.engine.devices import Layout, Programs, join_processes, map_batches, mesh_for, place, shard_axis
 from unetdiff.training import TrainState, adamw, muon, train_steps
 
 n = mesh_for(8).size # devices that share a batch of eight

@@ -229,9 +229,12 @@ def fit(model:nnx.Module, recipe:Recipe,
     state = layout.start(lambda params, rest: TrainState(params, (params,)*len(recipe.exponents), optimizer.init(params), rest), params, rest)
     state, history, test, snapshots = restore(state) or Progress(state, [], [], {})
     check(len(history) <= recipe.steps, "steps", recipe.steps, f"at least the {len(history)} that the folder has already")
-    if len(history) == recipe.steps: yield Progress(state, history, test, snapshots), nnx.merge(graph, *local_copy((state.average[0], state.rest)))
+    first = local_copy((state.average[0], state.rest))
+    if len(history) == recipe.steps:
+        yield Progress(state, history, test, snapshots), nnx.merge(graph, *first)
+        return
     how = dict(graph=graph, process=recipe.process, objective=choose(losses, recipe.loss, "loss"), size=at_a_time(recipe.batch_size, recipe.grad_accum_steps))
-    compiling = held_out_loss.compile_beside(*local_copy((state.average[0], state.rest)), test_images, test_given, **how)
+    compiling = held_out_loss.compile_beside(*first, test_images, test_given, **how)
     chunk, feed = data_feed(images, given, recipe.batch_size, recipe.log_every, seed, len(history), layout.mesh)
     key = place(random_key(seed), layout.everywhere)
     for start in range(len(history), recipe.steps, chunk):

@@ -347,7 +347,7 @@ def _(got, x_0, t, eps, penalty): assert x_0.shape == eps.shape; close(got, np.m
 
 # --- 03 training
 
-@holds("optimizers.muon", optimizers.muon, 15, steps=(one(1, 10, 4000), wild), lr=(one(1e-3, .1), wild), warmup=(one(0., .05, 1.), wild), clip=(one(1., .5), wild), beta=(one(.9, .95), wild))
+@holds("optimizers.muon", optimizers.muon, 15, steps=(one(1, 10, 4000), wild), lr=(one(1e-3, .1), wild), warmup=(one(0., .05, 1.), wild), clip=(one(1., .5), wild), beta=(one(.9, .95), wild), times=(one(1, 3, 5), wild))
 def _(opt, **_):
     g = {"a": jnp.array([3., .1]), "b": jnp.eye(16)}
     u, memory = opt.update(g, opt.init(g), g)

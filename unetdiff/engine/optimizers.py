@@ -58,7 +58,7 @@ def is_matrix(path, p) -> bool: # where it stands, and the parameter
     "Is it a matrix with at least 16 inputs and outputs, and not a table of embeddings?"
     return p.ndim > 1 and min(p.shape[-1], p.size//p.shape[-1]) >= 16 and "embedding" not in jax.tree_util.keystr(path)
 
-def muon_step(mean, other, times:int=3): # trees: the gradients' running average; a direction for what is no matrix
+def muon_step(mean, other, times:int): # trees: the gradients' running average, and a direction for what is no matrix; rounds
     "A step with equal singular values for each matrix, and the other direction for everything else."
     found, tree = jax.tree_util.tree_flatten_with_path(mean)
     steps = jax.tree.leaves(other)
@@ -73,7 +73,8 @@ def muon_step(mean, other, times:int=3): # trees: the gradients' running average
 @checked
 @cache
 def muon(steps:Count, flat:Switch=True, # length of training; all parameters as one array for Adam?
-         *, lr:Positive=.012, warmup:Share=.05, clip:Positive=1., beta:Share=.95):
+         *, lr:Positive=.012, warmup:Share=.05, clip:Positive=1., beta:Share=.95,
+         times:Count=3): # rounds of the polynomial
     "Muon for matrices, Adam for everything else, with a learning rate that climbs, then falls to zero at the end."
     rate = climb_and_fall(steps, lr, warmup)
     shorten = optax.clip_by_global_norm(clip)
@@ -84,6 +85,6 @@ def muon(steps:Count, flat:Switch=True, # length of training; all parameters as 
         g, _ = shorten.update(g, optax.EmptyState())
         other, new = adam.update(g, memory)
         ahead = jax.tree.map(lambda mean, g: beta*mean + (1 - beta)*g, new.mu, g)
-        step = muon_step(back(ahead), back(other))
+        step = muon_step(back(ahead), back(other), times)
         return jax.tree.map(lambda v: -rate(memory.count)*v, step), new
     return optax.GradientTransformation(lambda params: adam.init(lay_out(params)[0]), update)
