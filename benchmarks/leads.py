@@ -17,8 +17,9 @@ from common import Worker, cold, kept, mean_and_spread, race, save, scores, serv
 from unetdiff.engine import optimizers
 
 seconds, seeds = 18, range(3)
-adamw = dict(optimizer="adamw", lr=6e-3, batch_size=32, guidance=1.3)
-muon = dict(optimizer="muon", lr=.012, batch_size=64, guidance=1.4)
+pixels = dict(net=dict(patch_size=1))
+adamw = pixels | dict(optimizer="adamw", lr=6e-3, batch_size=32, guidance=1.3)
+muon = pixels | dict(optimizer="muon", lr=.012, batch_size=64, guidance=1.4)
 leads = {
     "AdamW": adamw,
     "AdamW, rate .012": adamw | dict(lr=.012),
@@ -36,8 +37,8 @@ leads = {
     "Muon, average over more (exponent 9)": muon | dict(averaging=9.),
     "Muon, flow matching, logit-normal times": muon | dict(schedule="flow", prediction="flow", time_sampler="logit_normal"),
     "Muon, labels hidden in 5%": muon | dict(label_dropout=.05),
-    "Muon, 24 features": muon | dict(net=dict(features=24)),
-    "Muon, 40 features": muon | dict(net=dict(features=40)),
+    "Muon, 24 features": muon | dict(net=dict(features=24, patch_size=1)),
+    "Muon, 40 features": muon | dict(net=dict(features=40, patch_size=1)),
     "Muon, squares of 2 x 2 pixels, 48 features": muon | dict(net=dict(features=48, patch_size=2)),
 }
 

@@ -14,6 +14,7 @@ from common import Worker, cores, race, save, serve, timed
 rivals = {  # name: what stands in the table
     "unetdiff": "unetdiff, diffusers' architecture",
     "unetdiff_own": "unetdiff, its own U-Net",
+    "unetdiff_chosen": "unetdiff, the network that it chooses for the size",
     "unetdiff_plain": "unetdiff, diffusers' architecture, XLA's convolutions in the loop",
     "diffusers": "diffusers (PyTorch)",
     "ddpm": "denoising-diffusion-pytorch"}
@@ -33,10 +34,11 @@ def jax_worker(name, size, batch):
     "Train with `train_steps`, as `train` does."
     import optax
     import nets
-    from unetdiff.unet import UNet, count_params
+    from unetdiff.unet import UNet, count_params, net_for
     if name == "unetdiff_plain": nets.use_plain_convolutions()
     steps = 2 if name == "unetdiff_plain" else max(2, 2400//batch*64//size**2)
-    build = (lambda rngs: UNet(1, 1, 28, channel_mults=(1, 2), attention_levels=(), rngs=rngs)) if name == "unetdiff_own" else nets.SameShape
+    own = dict(unetdiff_own=dict(features=28, channel_mults=(1, 2), attention_levels=()), unetdiff_chosen=net_for((size, size, 1)))
+    build = (lambda rngs: UNet(1, 1, **own[name], rngs=rngs)) if name in own else nets.SameShape
     model, state, (train, args) = nets.trainer(build, nets.noise_recipe(batch, steps), optax.adamw(1e-3), pictures(size)*2 - 1)
     seconds = nets.timed_steps(state, train, args)
     about = dict(parameters=count_params(model), operations=3*nets.direct_operations(model, size))

@@ -81,7 +81,7 @@ def test_going_on_lowers_the_loss(seed):
     first = train(x, model=dense(), steps=200, seed=seed, **(quick | dict(log_every=50)))
     more = train(x, model=first, steps=100, seed=seed + 1, **(quick | dict(log_every=50)))
     assert more.history["test_loss"][-1] < first.history["test_loss"][-1], "going on should lower the held-out loss"
-    assert more.recipe.lr == pytest.approx(6e-3*(1 + np.cos(np.pi*2/3))/2) and train(x, model=first, steps=10, lr=1e-4, **quick).recipe.lr == 1e-4
+    assert more.recipe.lr == pytest.approx(Recipe().highest_lr*(1 + np.cos(np.pi*2/3))/2) and train(x, model=first, steps=10, lr=1e-4, **quick).recipe.lr == 1e-4
 
 
 def test_finished_run_takes_more_steps(tmp_path):
@@ -96,8 +96,8 @@ def test_finished_run_takes_more_steps(tmp_path):
 
 
 def test_learning_rate_of_the_recipe():
-    assert Recipe().highest_lr == 6e-3 and Recipe(optimizer="clipped_adamw").highest_lr == 1e-4 and Recipe(lr=.01).highest_lr == .01
-    assert Recipe(optimizer=optax.sgd(1.)).highest_lr is None and [f(4000) for f in usual_lr.values()] == [6e-3, .012, 1e-4] and [Recipe(steps=n).highest_lr for n in (6000, 24000)] == [6e-3, 3e-3]
+    assert Recipe().highest_lr == .012 and Recipe(optimizer="adamw").highest_lr == 6e-3 and Recipe(optimizer="clipped_adamw").highest_lr == 1e-4 and Recipe(lr=.01).highest_lr == .01
+    assert Recipe(optimizer=optax.sgd(1.)).highest_lr is None and [f(4000) for f in usual_lr.values()] == [6e-3, .012, 1e-4] and [Recipe(steps=n).highest_lr for n in (6000, 24000)] == [.012, .006]
     with pytest.raises(ValueError, match="lr: got 0.1, but takes nothing beside an optimizer of your own"): Recipe(lr=.1, optimizer=optax.sgd(1.))
     slow, fast = (train(bars(), model=dense(), steps=10, lr=lr, **quick).history["test_loss"][-1] for lr in (1e-6, 1e-2))
     assert fast < slow, "the learning rate does not reach the optimizer"
@@ -175,7 +175,7 @@ def test_block_before_a_training(capsys, monkeypatch, tmp_path):
 def test_settings_in_words():
     recipe = replace(Recipe(), sampler="ddim", weighting=lambda log_snr, g2, s: 1.)
     lines = in_words(recipe, dict(a="first"), dict(a=("steps",), b=("sampler", "weighting", "net")))
-    assert lines[0] == "a: first; steps 4000" and lines[1].startswith("b: sampler ddim, weighting <lambda>, net features 32")
+    assert lines[0] == f"a: first; steps {Recipe().steps}" and lines[1].startswith("b: sampler ddim, weighting <lambda>, net features 32")
 
 
 @pytest.fixture

@@ -316,7 +316,7 @@ def suited_noise(images,    # `[n, H, W, C]` in [0, 1]
     shift = 1. if "time_sampler" in settings else round(times_larger**.75, 2)
     sampler = "dpmpp_2m" if times_larger == 1 else "dpmpp_2m_sde"
     spacing = "karras_coarse" if len(np.unique(images)) <= 32 else "karras"
-    guidance = round(1.3 + .2*float(np.log2(times_larger)), 2)
+    guidance = round(1.4 + .15*float(np.log2(times_larger)), 2)
     interval = 0., round(.6*times_larger, 2)
     return dict(sigma_data=max(.01, spread), shift=shift, sampler=sampler, spacing=spacing,
                 guidance=guidance, interval=interval)

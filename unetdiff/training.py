@@ -90,10 +90,10 @@ class Recipe:
     label_dropout: Dropout = .1           # share of the pictures of which label and condition are hidden in training, in [0, 1)
     flips: Switch = False                 # mirror half of the training pictures, left to right
     augment: Share = 0.                   # probability of each change to a training picture (mirrored, scaled, turned, moved), of which the network is told
-    optimizer: str|Callable = "adamw"     # a name in `optimizers`, an optax optimizer, or a function that makes one from the number of steps
-    lr: Positive = None                   # highest learning rate; None: the optimizer's usual one, 6e-3 for "adamw"
-    steps: Count = 4000                   # training steps
-    batch_size: BatchSize = 32            # pictures a step; None: all of them
+    optimizer: str|Callable = "muon"      # a name in `optimizers`, an optax optimizer, or a function that makes one from the number of steps
+    lr: Positive = None                   # highest learning rate; None: the optimizer's usual one, .012 for "muon"
+    steps: Count = 2500                   # training steps
+    batch_size: BatchSize = 64            # pictures a step; None: all of them
     grad_accum_steps: Count = 1           # parts in which a device works through its share of the batch, to save memory
     averaging: Averaging = 17.            # exponent of the weights' running average, or several, of which the first samples; None: no average
     test_size: Fraction = .05             # share of the pictures that is held back, in (0, 1)
@@ -101,7 +101,7 @@ class Recipe:
     sampler: NameOr = "dpmpp_2m"          # a name in `samplers`, or a step rule
     sample_steps: Count = 10              # solver steps
     spacing: NameOr = "karras_coarse"     # a name in `spacings`, or a function like those
-    guidance: Number = 1.3                # 1: the labels' plain effect; used where labels are all that the network is told
+    guidance: Number = 1.4                # 1: the labels' plain effect; used where labels are all that the network is told
     interval: Interval = (0., .6)         # lowest and highest noise-to-signal ratio at which to guide
     thresholding: NameOr = "clip"         # a name in `thresholdings`: how each estimate of the picture is kept within `pixel_range`
 
@@ -143,7 +143,7 @@ presets = {"default": Recipe(),
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
     "The recipe for these pictures: what is not set follows from up to 1,024 of them."
     some = a_few(images, 1024)
-    base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 6000) | settings)
+    base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 5000) | settings)
     few = 600*len(images) < base.steps*(base.batch_size or len(images)) # each is seen more often than that
     return replace(base, **suited_noise(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
 

@@ -326,8 +326,8 @@ def net_for(shape:tuple,   # (H, W, C) of a picture
     "A U-Net that suits pictures of that shape."
     halvings = lambda side, rest: max(0, math.ceil(math.log2(side/rest))) # until at most `rest` pixels are left
     side = max(shape[:2])
-    patch_size = 2**min(2, halvings(side, 16))
+    patch_size = 2**min(2, max(side >= 8, halvings(side, 16)))
     levels = max(1, halvings(side/patch_size, 5))
     dropout = dict(dropout=.1) if few else {}
-    return dict(features=16 + 16*patch_size, channel_mults=tuple(2**i for i in range(levels)),
+    return dict(features=16*max(2, patch_size), channel_mults=tuple(2**i for i in range(levels)),
                 attention_levels=(), patch_size=patch_size) | dropout
