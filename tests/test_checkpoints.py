@@ -79,7 +79,7 @@ def test_unfinished_folder_is_refused_without_resume(interrupted, bars, two_days
 
 
 def test_other_configuration_is_refused(interrupted, bars, two_days):
-    with pytest.raises(ValueError, match=r"another run \(batch_size is 32 there and 16 here\)"):
+    with pytest.raises(ValueError, match=r"another run \(batch_size is 64 there and 16 here\)"):
         train(bars, out=interrupted, resume=True, **(two_days | dict(batch_size=16)))
 
 
