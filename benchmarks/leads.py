@@ -37,8 +37,8 @@ leads = {
     "Muon, average over more (exponent 9)": muon | dict(averaging=9.),
     "Muon, flow matching, logit-normal times": muon | dict(schedule="flow", prediction="flow", time_sampler="logit_normal"),
     "Muon, labels hidden in 5%": muon | dict(label_dropout=.05),
-    "Muon, 24 features": muon | dict(net=dict(features=24, patch_size=1)),
-    "Muon, 40 features": muon | dict(net=dict(features=40, patch_size=1)),
+    "Muon, 24 features": muon | dict(net=pixels["net"] | dict(features=24)),
+    "Muon, 40 features": muon | dict(net=pixels["net"] | dict(features=40)),
     "Muon, squares of 2 x 2 pixels, 48 features": muon | dict(net=dict(features=48, patch_size=2)),
 }
 

@@ -65,7 +65,7 @@ def judge(entry, level, found):
     worst = {name: min(f[name] for f in found) for name in bars}
     slowest = {name: max(f[name] for f in found) for name in ("seconds", "core_seconds", "near_copies")}
     passes = slowest["near_copies"] <= most_copies and all(worst[name] >= bar for name, bar in bars.items())
-    return dict(name=entry.stem, level=level, passes=bool(passes)) | slowest | worst
+    return dict(name=entry.stem, level=level, passes=passes) | slowest | worst
 
 
 def main(folder, entries):
@@ -73,7 +73,7 @@ def main(folder, entries):
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for entry in entries:
-        for level in levels.keys() & runpy.run_path(str(entry))["steps"].keys():
+        for level in runpy.run_path(str(entry))["steps"]:
             file = lambda seed: folder/f"{entry.stem}-{level}-{seed}.json"
             rows.append(judge(entry, level, [kept(file(seed), lambda: attempt(str(entry), level, seed)) for seed in seeds]))
     save("speedrun", rows)

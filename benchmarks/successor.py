@@ -121,9 +121,11 @@ def by_tsit5(model, velocity, seed=0):
 
 # ours
 
+usual = dict(optimizer="adamw", batch_size=32, augment=0., net=dict(patch_size=1, dropout=0.))  # in which it differs from the default recipe
+
+
 def train_ours(steps, folder):
     "Train our recipe, with AdamW and single pixels; it holds the same pictures back by itself."
-    usual = dict(optimizer="adamw", batch_size=32, augment=0., net=dict(patch_size=1, dropout=0.))
     unetdiff.train(twos(), steps=steps, progress=False, **usual).save(folder)
 
 

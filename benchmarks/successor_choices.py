@@ -6,12 +6,11 @@ from functools import partial
 
 import unetdiff
 from common import mean_and_spread, save
-from successor import by_tsit5, drawn, network, optimizer, scores, straight, twos
+from successor import by_tsit5, drawn, network, optimizer, scores, straight, twos, usual
 from unetdiff.diffusion import lognormal_times
 from unetdiff.unet import init
 
 steps = 4000
-usual = dict(optimizer="adamw", batch_size=32, augment=0., net=dict(patch_size=1, dropout=0.))  # in which it differs from the default recipe
 entries = {  # of our recipe, that its choices replace
     "none": {},
     "straight lines, velocity": dict(schedule="flow", prediction="flow"),

@@ -324,10 +324,9 @@ def net_for(shape:tuple,   # (H, W, C) of a picture
             few:bool=False # will each picture be seen so often that it could be learned by heart?
            ) -> dict:      # arguments of `UNet`
     "A U-Net that suits pictures of that shape."
-    halvings = lambda side, rest: max(0, math.ceil(math.log2(side/rest))) # until at most `rest` pixels are left
     side = max(shape[:2])
-    patch_size = 2**min(2, max(side >= 8, halvings(side, 16)))
-    levels = max(1, halvings(side/patch_size, 5))
+    patch_size = 1 if side < 8 else 2 if side <= 32 else 4
+    levels = max(1, math.ceil(math.log2(side/patch_size/5))) # halved until at most 5 are left
     dropout = dict(dropout=.1) if few else {}
     return dict(features=16*max(2, patch_size), channel_mults=tuple(2**i for i in range(levels)),
                 attention_levels=(), patch_size=patch_size) | dropout
