@@ -11,7 +11,7 @@ from unetdiff.engine import convolution
 from unetdiff.engine.convolution import taps
 from unetdiff.engine.devices import layout_for, place
 from unetdiff.training import Recipe, TrainState, train_steps
-from unetdiff.unet import conv, init, sinusoidal, upsample
+from unetdiff.unet import conv, init, quick_attention, sinusoidal, upsample
 
 widths, groups, head = (32, 64), 8, 8  # width of each level, groups of a norm, width of an attention head
 
@@ -54,8 +54,7 @@ class Attention(nnx.Module):
         B, H, W, C = x.shape
         h = self.norm(x)
         q, k, v = (f(h).reshape(B, H*W, C//head, head) for f in (self.q, self.k, self.v))
-        score = jax.nn.softmax(jnp.einsum("bihd,bjhd->bhij", q, k)*head**-.5)
-        return x + self.out(jnp.einsum("bhij,bjhd->bihd", score, v).reshape(x.shape))
+        return x + self.out(quick_attention(q, k, v).reshape(x.shape))
 
 
 class HalfConv(nnx.Module):

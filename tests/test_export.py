@@ -25,7 +25,7 @@ grey = lambda *shape: rng.uniform(0, 1, (20, *shape)).astype(np.float32)
 
 def unlabelled(): return train(grey(8, 8, 1), **quick, net=narrow | dict(channel_mults=(1, 2)))
 def in_words(): return train(grey(10, 8, 1), ["left", "right"]*10, **quick, net=narrow | dict(channel_mults=(1, 2)))
-def odd_colours(): return train(grey(27, 20, 3), [*range(5)]*4, **quick, net=narrow | dict(channel_mults=(1, 2), patch_size=2))
+def odd_colours(): return train(grey(27, 20, 3), [*range(5)]*4, **quick, net=narrow | dict(channel_mults=(1, 2), attention_levels=(0,), patch_size=2))
 def three_levels(): return train(grey(16, 16, 3), **quick, net=dict(features=8, channel_mults=(1, 2, 4), attention_levels=(1, 2), time_emb_dim=8, dropout=.1))
 def half_precision(): return train(grey(8, 8, 1), **quick, dtype="bfloat16", net=narrow | dict(channel_mults=(1,)))
 def augmented(): return train(grey(8, 8, 1), [0, 1]*10, augment=.3, **quick, net=narrow | dict(channel_mults=(1,)))

@@ -32,6 +32,7 @@ from .engine.devices import random_key
 from .engine.sources import condition_shape
 from .sampling import NoiseLevel, check_alike, is_inside, noise_for, sampler_step, thresholdings, with_ends
 from .training import Run
+from .unet import attention, quick_attention
 
 # %% ../nbs/13_export.ipynb #13-011
 def step_weights(rule:Callable, # as in `samplers`
@@ -91,6 +92,7 @@ def portable(model:nnx.Module) -> nnx.Module: # a copy
     model.eval()
     for _, module in nnx.iter_graph(model):
         if getattr(module, "conv_general_dilated", None) is conv3x3: module.conv_general_dilated = plain_conv
+        if getattr(module, "attention_fn", None) is quick_attention: module.attention_fn = attention
         if isinstance(module, nnx.Module) and getattr(module, "dtype", None) == jnp.bfloat16: module.dtype = jnp.float32
     return model
 
