@@ -22,7 +22,7 @@ def trained(name, **kwargs):
     steps = len(run.history["loss"])
     seconds = (times[-1] - times[0])*steps/(steps - run.recipe.log_every)
     peak = next((v for k, v in peaks.items() if k in jax.devices()[0].device_kind), None)
-    work = 3*direct_operations(run.model, 8)*steps*(run.recipe.batch_size or 172) if run.recipe.optimizer == "clipped_adamw" else None  # all of it learns
+    work = 3*direct_operations(run.model, run.info["shape"])*steps*(run.recipe.batch_size or 172) if run.recipe.optimizer == "clipped_adamw" else None  # all of it learns
     return dict(name=name, steps=steps, seconds=seconds, share_of_peak=work/seconds/peak if peak and work else None, device=jax.devices()[0].device_kind,
                 loss={i: float(run.history["loss_ema"][i]) for i in range(0, steps, 100)}, test_loss=float(run.history["test_loss"][-1]))
 

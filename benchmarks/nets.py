@@ -54,7 +54,8 @@ class Attention(nnx.Module):
         B, H, W, C = x.shape
         h = self.norm(x)
         q, k, v = (f(h).reshape(B, H*W, C//head, head) for f in (self.q, self.k, self.v))
-        return x + self.out(quick_attention(q, k, v).reshape(x.shape))
+        with jax.named_scope("attention"): h = quick_attention(q, k, v) # `breakdown.py` finds it by this name
+        return x + self.out(h.reshape(x.shape))
 
 
 class HalfConv(nnx.Module):
@@ -69,12 +70,12 @@ class HalfConv(nnx.Module):
 
 
 class SameShape(nnx.Module):
-    "diffusers' `UNet2DModel` with one layer a block, Down + AttnDown."
-    def __init__(self, rngs):
+    "diffusers' `UNet2DModel` with one layer a block, Down + AttnDown, for pictures of so many channels."
+    def __init__(self, rngs, channels=1):
         a, b = widths
         emb = 4*a
         self.time1, self.time2 = nnx.Linear(a, emb, rngs=rngs), nnx.Linear(emb, emb, rngs=rngs)
-        self.conv_in = conv(1, a, rngs=rngs)
+        self.conv_in = conv(channels, a, rngs=rngs)
         self.down1, self.half = ResBlock(a, a, emb, rngs), HalfConv(a, rngs)
         self.down2, self.down2_attention = ResBlock(a, b, emb, rngs), Attention(b, rngs)
         self.mid1, self.mid_attention, self.mid2 = ResBlock(b, b, emb, rngs), Attention(b, rngs), ResBlock(b, b, emb, rngs)
@@ -82,7 +83,7 @@ class SameShape(nnx.Module):
         self.up2, self.up2_attention = ResBlock(b + a, b, emb, rngs), Attention(b, rngs)
         self.double = conv(b, b, rngs=rngs)
         self.up3, self.up4 = ResBlock(b + a, a, emb, rngs), ResBlock(a + a, a, emb, rngs)
-        self.norm, self.head = GroupNorm(a, rngs), conv(a, 1, rngs=rngs)
+        self.norm, self.head = GroupNorm(a, rngs), conv(a, channels, rngs=rngs)
 
     def __call__(self, x, t):
         e = self.time2(nnx.silu(self.time1(sinusoidal(t, widths[0]))))
@@ -130,15 +131,15 @@ def timed_steps(state, train, args):
     return timed(work)
 
 
-def torch_net(name, size):
+def torch_net(name, size, channels=1):
     "A rival: (its network, how to call it)."
     if name == "diffusers":
         from diffusers import UNet2DModel
-        net = UNet2DModel(sample_size=size, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=widths, norm_num_groups=groups,
+        net = UNet2DModel(sample_size=size, in_channels=channels, out_channels=channels, layers_per_block=1, block_out_channels=widths, norm_num_groups=groups,
                           down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"))
         return net, lambda x, t: net(x, t).sample
     from denoising_diffusion_pytorch import Unet
-    net = Unet(dim=widths[0], dim_mults=(1, 2), channels=1)
+    net = Unet(dim=widths[0], dim_mults=(1, 2), channels=channels)
     return net, net
 
 
@@ -149,7 +150,7 @@ def torch_abar():
 
 
 def torch_step(net, call, x, batch):
-    "One training step as PyTorch users write it, as a function; x are pictures [N, H, W, 1] in [0, 1]."
+    "One training step as PyTorch users write it, as a function; x are pictures [N, H, W, C] in [0, 1]."
     import torch
     x, abar = torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)*2 - 1), torch_abar()
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
@@ -164,7 +165,7 @@ def torch_step(net, call, x, batch):
     return step
 
 
-def direct_operations(model, size):
+def direct_operations(model, shape):
     "Floating-point operations of one picture forward, as direct convolutions, taps on padding left out."
     def inside(n_in, n_out, k, stride, pad): return sum(0 <= i*stride - pad + j < n_in for i in range(n_out) for j in range(k))
     def count(jaxpr):
@@ -184,7 +185,7 @@ def direct_operations(model, size):
     graph, state = nnx.split(model)
     ours = convolution.conv_cpu
     use_plain_convolutions()
-    try: jaxpr = jax.jit(lambda x, t: nnx.merge(graph, state)(x, t)).trace(jnp.zeros((1, size, size, 1)), jnp.zeros(1)).jaxpr
+    try: jaxpr = jax.jit(lambda x, t: nnx.merge(graph, state)(x, t)).trace(jnp.zeros((1, *shape)), jnp.zeros(1)).jaxpr
     finally: convolution.conv_cpu = ours
     return count(jaxpr.jaxpr)
 
