@@ -12,7 +12,7 @@ import tempfile
 from common import cold, cores, memory, save
 
 cases = [ # size, channels, batch_size, grad_accum_steps
-    (8, 1, 32, 1), (28, 1, 32, 1), (64, 3, 2, 1), (64, 3, 32, 1), (64, 3, 32, 4), (128, 3, 2, 1), (128, 3, 4, 2)]
+    (8, 1, 64, 1), (28, 1, 64, 1), (64, 3, 2, 1), (64, 3, 32, 1), (64, 3, 32, 4), (128, 3, 2, 1), (128, 3, 4, 2)]
 
 
 def worker(folder, size, channels, batch_size, parts):
@@ -27,6 +27,7 @@ def worker(folder, size, channels, batch_size, parts):
             result = jax.block_until_ready(f(*args, **kwargs))
             at.setdefault(name, memory() - before)
             return result
+        g.compile_beside = getattr(f, "compile_beside", None) # what `train` asks of the held-out loss
         return g
     training.train_steps = watched("step", training.train_steps)
     training.held_out_loss = watched("held_out", training.held_out_loss)

@@ -190,8 +190,25 @@ def direct_operations(model, shape):
     return count(jaxpr.jaxpr)
 
 
-def torch_samples(call, steps=20, batches=16):
-    "1024 pictures by DDIM from pure noise, 64 at a time, for a PyTorch network that predicts the noise."
+def torch_trained(name, x, until, batch=64):
+    "How to call a rival, trained on these pictures until that time, with the average of its weights; and how many steps it took."
+    import time, torch
+    torch.manual_seed(0)
+    net, call = torch_net(name, x.shape[1], x.shape[-1])
+    averaged = {k: v.clone() for k, v in net.state_dict().items()}
+    step, steps = torch_step(net, call, x, batch), 0
+    while time.time() < until:
+        step()
+        steps += 1
+        keep = min(.999, (1 + steps)/(10 + steps))
+        with torch.no_grad():
+            for k, v in net.state_dict().items(): averaged[k].mul_(keep).add_(v, alpha=1 - keep)
+    net.load_state_dict(averaged)
+    return call, steps
+
+
+def torch_samples(call, shape=(8, 8, 1), n=1024, steps=20):
+    "`n` pictures `[n, *shape]` in [0, 1] by DDIM from pure noise, 64 at a time, for a PyTorch network that predicts the noise."
     import torch
     abar = torch_abar()
     at = [round(i*(len(abar) - 1)/(steps - 1)) for i in reversed(range(steps))]
@@ -201,4 +218,6 @@ def torch_samples(call, steps=20, batches=16):
             eps = call(x, torch.full((len(x),), t))
             x = b.sqrt()*((x - (1 - a).sqrt()*eps)/a.sqrt()).clamp(-1, 1) + (1 - b).sqrt()*eps
         return x
-    with torch.no_grad(): return torch.cat([draw(torch.randn(64, 1, 8, 8)) for _ in range(batches)])
+    H, W, C = shape
+    with torch.no_grad(): drawn = torch.cat([draw(torch.randn(64, C, H, W)) for _ in range(n//64)])
+    return np.clip((drawn.numpy().transpose(0, 2, 3, 1) + 1)/2, 0, 1)

@@ -33,26 +33,15 @@ def ours(start, kind, steps):
 
 def theirs(start, kind, budget):
     "Train until the time is nearly up, sample, score."
-    import numpy as np, torch
+    import numpy as np
     import nets
     from unetdiff.metrics import digits_reference, quality
     real, _ = unetdiff.digits()
     train = np.asarray(unetdiff.data.split(*unetdiff.digits())[0])
-    torch.manual_seed(0)
-    net, call = nets.torch_net(kind, 8)
-    averaged = {k: v.clone() for k, v in net.state_dict().items()}
-    step, steps = nets.torch_step(net, call, train, 64), 0
-    while time.time() - start < budget - (8 if kind == "diffusers" else 20):  # sampling and its start take about that long
-        step()
-        steps += 1
-        keep = min(.999, (1 + steps)/(10 + steps))
-        with torch.no_grad():
-            for k, v in net.state_dict().items(): averaged[k].mul_(keep).add_(v, alpha=1 - keep)
-    net.load_state_dict(averaged)
+    call, steps = nets.torch_trained(kind, train, start + budget - (8 if kind == "diffusers" else 20))  # sampling and its start take about that long
     drawn = nets.torch_samples(call)
     took = dict(seconds=time.time() - start, steps=steps, memory_mib=memory())
-    drawn = (drawn.numpy().transpose(0, 2, 3, 1) + 1)/2
-    return took | quality(np.clip(drawn, 0, 1), None, real, train, reference=digits_reference("classifier"))
+    return took | quality(drawn, None, real, train, reference=digits_reference("classifier"))
 
 
 def steps_in(kind):

@@ -143,7 +143,7 @@ presets = {"default": Recipe(),
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
     "The recipe for these pictures: what is not set follows from up to 1,024 of them."
     some = a_few(images, 1024)
-    base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 5000) | settings)
+    base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 8000) | settings)
     few = 600*len(images) < base.steps*(base.batch_size or len(images)) # each is seen more often than that
     return replace(base, **suited_noise(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
 

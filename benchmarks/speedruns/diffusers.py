@@ -1,7 +1,7 @@
 "diffusers: its U-Net, told of labels, its average of the weights, its learning rate along a cosine, its DPM-Solver++ in 20 steps, guided."
 import numpy as np
 
-steps = dict(bronze=1000, silver=3000)
+steps = dict(bronze=850, silver=2000)
 guidance, untold = 1.4, 10
 
 

@@ -1,5 +1,5 @@
 "smalldiffusion: its U-Net, told of labels, its loop and its accelerated sampler in 20 steps, guided."
-steps = dict(bronze=1000)
+steps = dict(bronze=3000)
 guidance = .4  # beyond the label's plain effect
 
 

@@ -1,5 +1,5 @@
 "unetdiff: the default recipe, for fewer steps where less is asked."
-steps = dict(bronze=500, silver=1500, gold=2500)
+steps = dict(bronze=600, silver=1500, gold=2500)
 
 
 def train(images, labels, steps, seed):
