@@ -1,4 +1,5 @@
 """The U-Net that diffusers builds for small pictures, layer for layer, from this project's parts; the PyTorch rivals themselves; and how each is trained."""
+import time
 from functools import partial
 
 import jax
@@ -192,7 +193,7 @@ def direct_operations(model, shape):
 
 def torch_trained(name, x, until, batch=64):
     "How to call a rival, trained on these pictures until that time, with the average of its weights; and how many steps it took."
-    import time, torch
+    import torch
     torch.manual_seed(0)
     net, call = torch_net(name, x.shape[1], x.shape[-1])
     averaged = {k: v.clone() for k, v in net.state_dict().items()}
