@@ -21,7 +21,7 @@ from common import save
 from training import pictures
 
 batches = {8: 64, 28: 16}
-kinds = {"convolutions: sixteen products": r"winograd.*dot_general|winograd.*transpose$", "convolutions: mixing patches and kernels": "winograd", "attention": "attention",
+kinds = {"convolutions: products": r"winograd.*dot_general|winograd.*transpose$", "convolutions: mixing patches and kernels": "winograd", "attention": "attention",
          "other products, and sums written as products": "dot_general|transpose$"}
 
 

@@ -88,6 +88,7 @@ def cold(script, *args, on=None):
 
 def kept(file, work):
     "What a file keeps; where there is none, what the work says, and the file keeps it."
+    file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists(): file.write_text(json.dumps(work()))
     return json.loads(file.read_text())
 

@@ -138,7 +138,6 @@ def worker(folder, name, size, minutes):
 
 def main(folder, sizes):
     "All that the folder does not have yet, and the table of all."
-    folder.mkdir(parents=True, exist_ok=True)
     def trained(name, size, on=None):
         share = 1 if on is None else len(cores()) # of the cores, as many times the minutes
         return kept(folder/f"{name}-{size}.json", lambda: cold(__file__, folder.resolve(), name, size, minutes[size]*share, on=on))

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Queue
 
 import numpy as np
-from common import cold, cores, mean_and_spread, save
+from common import cold, cores, kept, mean_and_spread, save
 from recipe import emoji
 
 plain = dict(augment=0., net=dict(dropout=0.))
@@ -66,18 +66,17 @@ def worker(name, pictures, count, seed):
 
 def main(folder):
     "All that the folder does not have yet, and the table of all."
-    folder.mkdir(parents=True, exist_ok=True)
     free = Queue()
     for core in cores(): free.put(core)
+    def trained(case):
+        core = free.get()
+        try: found = cold(__file__, *case, on=[core])
+        finally: free.put(core)
+        print(*case, {k: round(v, 3) for k, v in found.items()}, flush=True)
+        return found
     def row(case):
         file = folder/("-".join(map(str, case)).replace(" ", "_") + ".json")
-        if not file.exists():
-            core = free.get()
-            try: found = cold(__file__, *case, on=[core])
-            finally: free.put(core)
-            file.write_text(json.dumps(found))
-            print(*case, {k: round(v, 3) for k, v in found.items()}, flush=True)
-        return json.loads(file.read_text())
+        return kept(file, lambda: trained(case))
     cases = [(name, pictures, count, seed) for seed in seeds for count in counts for pictures in sets for name in settings]
     with ThreadPoolExecutor(len(cores())) as pool: rows = dict(zip(cases, pool.map(row, cases)))
     save("few", [dict(name=name, pictures=pictures, count=count) | mean_and_spread([rows[name, pictures, count, seed] for seed in seeds])

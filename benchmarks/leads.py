@@ -62,7 +62,6 @@ def trained(start, name, steps, seed):
 
 def main(folder):
     "Times, then trainings, then a table of means and of the seeds' spread."
-    folder.mkdir(parents=True, exist_ok=True)
     file = lambda name, what: folder/f"{name}-{what}.json".replace(" ", "_")
     ms = {name: kept(file(name, "time"), lambda: race({name: Worker(__file__, "pace", name)}, rounds=3)[name]) for name in leads}
     rows = []

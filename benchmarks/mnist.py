@@ -61,7 +61,6 @@ def worker(folder, name):
 
 def main(folder):
     "All that the folder does not have yet, and the table of all."
-    folder.mkdir(parents=True, exist_ok=True)
     save("mnist", [row for name in cases for row in kept(folder/f"{name.replace(' ', '_')}.json", lambda: cold(__file__, folder.resolve(), name))])
 
 

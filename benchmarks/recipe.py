@@ -99,7 +99,6 @@ def worker(pictures, name, minutes, steps):
 
 def main(folder, minutes):
     "All that the folder does not have yet, and the table of all."
-    folder.mkdir(parents=True, exist_ok=True)
     def said(pictures, name, minutes, steps=0):
         file = f"{pictures}-{name}-{minutes}-{'scores' if steps else 'steps'}.json".replace(" ", "_")
         return kept(folder/file, lambda: cold(__file__, pictures, name, minutes, steps))

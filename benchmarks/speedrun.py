@@ -96,6 +96,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "--worker": print(json.dumps(worker(float(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])))
     else:
         folder, *entries = map(Path, sys.argv[1:])
-        folder.mkdir(parents=True, exist_ok=True)
         if sys.argv[2:] == ["--history"]: history(folder)
         else: main(folder, [p.resolve() for p in entries] or sorted((here/"speedruns").glob("*.py")))

