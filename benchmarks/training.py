@@ -21,7 +21,7 @@ rivals = {  # name: what stands in the table
     "unetdiff_plain": "unetdiff, diffusers' architecture, XLA's convolutions in the loop",
     "diffusers": "diffusers (PyTorch)",
     "ddpm": "denoising-diffusion-pytorch"}
-batches = {8: (32, 64, 128), 28: (16, 32), 32: (16, 32)}
+batches = {8: (32, 64, 128), 28: (8, 16, 32), 32: (8, 16, 32)}
 
 
 def pictures(size):
