@@ -17,9 +17,11 @@ def arrays(shape, c_out):
 @pytest.mark.parametrize("f, shape, c_out", [
     (conv_matmul, (2, 7, 5, 3), 5),
     (conv_dense, (2, 2, 2, 9), 5), (conv_dense, (2, 1, 2, 3), 5), (conv_dense, (2, 1, 1, 3), 5),
+    (conv_winograd, (2, 2, 3, 2), 5),    # tiles of 2 x 2, one of them filled up
     (conv_winograd, (2, 7, 4, 9), 12),
-    (conv_winograd, (2, 4, 11, 12), 9), # more channels go in than come out
-    (conv_winograd, (2, 5, 3, 9), 1)])  # a gradient of one channel
+    (conv_winograd, (2, 5, 3, 9), 1),
+    (conv_winograd, (9, 10, 7, 9), 12),  # tiles of 4 x 4
+    (conv_winograd, (9, 5, 12, 12), 9)]) # more channels go in than come out
 def test_value_and_gradient_are_those_of_xla(f, shape, c_out):
     args = arrays(shape, c_out)
     ours, xla = (jax.tree.leaves(jax.jit(jax.value_and_grad(lambda x, k, way=way: (way(x, k)**2).mean(), (0, 1)))(*args)) for way in (f, conv_xla))
@@ -50,6 +52,16 @@ def test_matrices_are_the_published_ones():
         for i in range(len(points) + 1): np.testing.assert_allclose(np.outer(ours[1][i], ours[0][i]), np.outer(G[i], B_T[i]), atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 4])
+def test_transposed_transform_is_the_transpose(n):
+    "<T x, v> = <x, T' v>"
+    B_T, rng = convolution._matrices[n][0], np.random.default_rng(0)
+    x, v = rng.normal(size=(2, 3*n + 2, 1)), rng.normal(size=(n + 2, 2, 3, 1))
+    back = np.asarray(convolution._transform_input_transposed(B_T, jnp.asarray(v), 1))
+    one, other = (np.asarray(convolution._transform_input(B_T, jnp.asarray(x), 1))*v).sum(), (x*back[:, :x.shape[1]]).sum()
+    assert abs(one - other) < 1e-4 and not back[:, x.shape[1]:].any()
+
+
 def test_tiles_and_back():
     x = np.arange(2*8*4*3.).reshape(2, 8, 4, 3)
-    np.testing.assert_array_equal(convolution._from_tiles(convolution._to_tiles(jnp.asarray(x))), x)
+    for n in (2, 4): np.testing.assert_array_equal(convolution._from_tiles(convolution._to_tiles(jnp.asarray(x), n)), x)

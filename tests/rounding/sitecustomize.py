@@ -52,5 +52,5 @@ if bits:
     round_factors(lax.dot_general_p, partial(lax._dot_general_lower, platform="cpu"))
     round_factors(convolution.conv_general_dilated_p, partial(convolution._conv_general_dilated_lower, platform="cpu"))
     winograd = own.winograd
-    own.winograd = lambda x, kernel: winograd(shorten_unless_told(x), shorten_unless_told(kernel))
+    own.winograd = lambda x, kernel, n: winograd(shorten_unless_told(x), shorten_unless_told(kernel), n)
     own.conv_winograd.defvjp(own._conv_winograd_forward, lambda saved, g: own.winograd_gradient(saved, shorten_unless_told(g)))
