@@ -34,8 +34,8 @@ def conv_dense(x,     # `[B, H, W, C]`, sides of 1 or 2
               ):      # `[B, H, W, C_out]`
     "3 x 3 convolution of at most 2 x 2 pixels, as one matrix."
     B, H, W, C = x.shape
-    row, column = (1 + np.arange(n)[:, None] - np.arange(n) for n in (H, W)) # the tap from each input to each output
-    blocks = kernel[row[:, None, :, None], column[None, :, None, :]]         # [H, W, H, W, C, C_out], inputs first
+    row, column = (1 + jnp.arange(n)[:, None] - jnp.arange(n) for n in (H, W)) # the tap from each input to each output
+    blocks = jnp.asarray(kernel)[row[:, None, :, None], column[None, :, None, :]] # [H, W, H, W, C, C_out], inputs first
     matrix = blocks.transpose(0, 1, 4, 2, 3, 5).reshape(H*W*C, -1)
     return (x.reshape(B, -1) @ matrix).reshape(B, H, W, -1)
 
