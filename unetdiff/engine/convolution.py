@@ -34,9 +34,8 @@ def conv_dense(x,     # `[B, H, W, C]`, sides of 1 or 2
               ):      # `[B, H, W, C_out]`
     "3 x 3 convolution of at most 2 x 2 pixels, as one matrix."
     B, H, W, C = x.shape
-    row, column = (1 + jnp.arange(n)[:, None] - jnp.arange(n) for n in (H, W)) # the tap from each input to each output
-    blocks = jnp.asarray(kernel)[row[:, None, :, None], column[None, :, None, :]] # [H, W, H, W, C, C_out], inputs first
-    matrix = blocks.transpose(0, 1, 4, 2, 3, 5).reshape(H*W*C, -1)
+    from_each = [kernel[i:i+H, j:j+W][::-1, ::-1] for i in range(2 - H, 2) for j in range(2 - W, 2)] # taps from an input to all outputs
+    matrix = jnp.stack(from_each).transpose(0, 3, 1, 2, 4).reshape(H*W*C, -1)                        # [H*W, H, W, C, C_out] before
     return (x.reshape(B, -1) @ matrix).reshape(B, H, W, -1)
 
 # %% ../../nbs/engine/convolution.ipynb #co-010
