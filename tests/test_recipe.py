@@ -15,7 +15,7 @@ import unetdiff
 from unetdiff import Recipe, train
 from unetdiff.cli import main
 from unetdiff.diffusion import suited_noise, schedules, shifted
-from unetdiff.engine.loop import in_words, steps_in
+from unetdiff.engine.loop import in_words, steps_in, steps_until
 from unetdiff.training import recipe_for, usual_lr
 from unetdiff.unet import UNet, net_for
 
@@ -112,7 +112,7 @@ def test_going_on_with_ones_own_optimizer():
 def test_minutes_become_steps_and_stay(tmp_path, monkeypatch):
     x = bars()
     found = iter([30, 50])
-    monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial: next(found))
+    monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial, settings_for: next(found))
     same = dict(model=dense(), out=tmp_path/"run", resume=True, **quick)
     assert len(train(x, minutes=2., **same).history["loss"]) == 30
     assert json.loads((tmp_path/"run"/"found.json").read_text()) == {"steps in 2.0 minutes": 30}
@@ -121,7 +121,7 @@ def test_minutes_become_steps_and_stay(tmp_path, monkeypatch):
 
 
 def test_minutes_for_the_digits(monkeypatch):
-    monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial: 20)
+    monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial, settings_for: 20)
     run = unetdiff.train_digits(1, model=Dense(64, 8, nnx.Rngs(0)), minutes=1, **quick)
     assert len(run.history["loss"]) == 20
     with pytest.raises(ValueError, match="minutes: got 1"): unetdiff.train_digits(1, steps=5, minutes=1)
@@ -129,6 +129,7 @@ def test_minutes_for_the_digits(monkeypatch):
 
 def test_minutes_are_measured():
     run = train(bars(), model=dense(), minutes=.05, **quick)
+    assert len(run.history["loss"]) >= 1
     assert len(run.history["loss"]) >= 1
     for bad, says in ((dict(minutes=0), "minutes: got 0, but takes a number above 0"), (dict(minutes=1, steps=5), "minutes: got 1, but takes no number of steps beside it")):
         with pytest.raises(ValueError, match=says): train(bars(), model=dense(), **bad, **quick)
@@ -147,19 +148,45 @@ def test_pictures_are_read_once_where_minutes_are_given():
     assert max(map(read.count, range(1, 40))) == 1, "a picture was read twice" # the first tells the shape
 
 
-def test_steps_in_a_time():
-    "A clock that runs only while steps are made: 2 s to compile, 0.1 s a step, 0.5 s a report."
-    import unetdiff.engine.loop as loop
-    now = [0.]
-    def trial(callback):
+class Clock:
+    "Time that passes only while steps are made: 2 s to compile, 0.1 s a step (or as said), 0.5 s a report."
+    def __init__(self, monkeypatch):
+        self.now, self.tried = 0., []
+        monkeypatch.setattr("unetdiff.engine.loop.time.monotonic", lambda: self.now)
+
+    def trial(self, callback, step=.1):
+        self.tried.append(step)
         for steps, compiling in ((20, 2), (20, 0), (5, 0)):
-            now[0] += compiling + .1*steps + .5
+            self.now += compiling + step*steps + .5
             callback()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.time, "monotonic", lambda: now[0])
-        n = steps_in(2., trial)
+
+
+def test_steps_until_a_time(monkeypatch):
+    clock = Clock(monkeypatch)
     spent = 2*(2 + 2 + .5) + 2 + .5 + .5 + .5
-    assert n == pytest.approx((120 - spent)/(.1 + .5/100), abs=2)
+    assert steps_until(120, clock.trial) == pytest.approx((120 - spent)/(.1 + .5/100), abs=2)
+
+
+def test_settings_that_follow_from_the_steps_are_timed(monkeypatch):
+    clock = Clock(monkeypatch)
+    n = steps_in(2., clock.trial, lambda steps: dict(step=.1 if steps < 500 else .15))
+    spent = clock.now + 2 + .15*20 + .5
+    assert clock.tried == [.1, .15] and n == pytest.approx((120 - spent)/(.15 + .5/100), abs=2), "the dearer steps are not counted"
+    steps_in(2., clock.trial, lambda steps: dict(step=.1))
+    assert clock.tried == [.1, .15, .1], "tried again for nothing"
+
+
+def test_few_pictures_are_timed_with_what_keeps_them_from_being_copied(monkeypatch):
+    "Dropout and changed pictures make a step dearer; they follow from the number of steps."
+    seen = []
+    def steps_in(minutes, trial, settings_for):
+        seen.extend([settings_for(45), settings_for(4000)])
+        return 5
+    monkeypatch.setattr("unetdiff.training.steps_in", steps_in)
+    train(bars(), minutes=1, net=dict(features=8, channel_mults=(1,), patch_size=1), batch_size=8, log_every=5, progress=False)
+    (short, long), net = seen, dict(features=8, channel_mults=(1,), patch_size=1)
+    assert short["augment"] == 0 and net.items() <= short["net"].items() and "dropout" not in short["net"]
+    assert long["augment"] > 0 and long["net"] == short["net"] | dict(dropout=.1)
 
 
 def test_block_before_a_training(capsys, monkeypatch, tmp_path):

@@ -135,9 +135,8 @@ _default_lr = {f: signature(f).parameters["lr"].default for f in optimizers.valu
 _lower_if_long = lambda f: lambda steps: round(_default_lr[f]*min(1, (6000/steps)**.5), 5)
 usual_lr = {adamw: _lower_if_long(adamw), muon: _lower_if_long(muon), clipped_adamw: lambda steps: _default_lr[clipped_adamw]} # number of steps -> highest learning rate
 presets = {"default": Recipe(),
-           "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1.,
-                              schedule="clipped_cosine", prediction="eps", weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02,
-                              optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None, sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
+           "tutorial": Recipe(net=dict(features=64, channel_mults=(1, 2, 4, 8), attention_levels=(2, 3), patch_size=1, plain_attention=True, time_everywhere=False), pixel_range=(0., 1.), sigma_data=1., schedule="clipped_cosine", prediction="eps",
+                              weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02, optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None, sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
 
 # %% ../nbs/03_training.ipynb #03-030b
 def recipe_for(images, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; entries of `Recipe`
@@ -306,7 +305,8 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
     if minutes is not None:
         trial = partial(train, *as_given((images, (labels, None)), known), condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
-        kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial))
+        settings_for = lambda steps: {} if model is not None else {k: getattr(recipe_for(images, **kwargs | dict(steps=steps)), k) for k in ("augment", "net")}
+        kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial, settings_for))
     recipe = replace(base, **kwargs) if is_run else recipe_for(images, **({} if model is None else dict(augment=0.)) | kwargs) # your own network is not told of it
     condition = as_condition(condition, len(images))
     info = describe(images, condition) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)

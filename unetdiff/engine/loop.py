@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['hear_signals', 'is_interactive', 'end', 'end_if_interrupted', 'stop_signals', 'wait_for', 'say', 'shows_bars',
-           'count_from', 'show_progress', 'print_progress', 'progress_bar', 'ask', 'Pace', 'steps_in', 'make_history',
-           'in_words', 'check_finite', 'check_processes', 'tell_what_is_kept', 'Watched', 'watch']
+           'count_from', 'show_progress', 'print_progress', 'progress_bar', 'ask', 'Pace', 'steps_until', 'steps_in',
+           'make_history', 'in_words', 'check_finite', 'check_processes', 'tell_what_is_kept', 'Watched', 'watch']
 
 # %% ../../nbs/engine/loop.ipynb #lo-004
 import atexit, math, os, re, signal, socket, sys, threading, time
@@ -204,16 +204,28 @@ class Pace:
         say(f"stopping {self.end()}{again}", "stderr")
 
 # %% ../../nbs/engine/loop.ipynb #lo-012b
-def steps_in(minutes:float, trial:Callable): # trains with reports to the callback that it is given, after 20, 40 and 45 steps
-    "How many steps fit into that time; the trial and its compiling count, and so does compiling once more."
+def steps_until(end:float,       # on the clock `time.monotonic`
+                trial:Callable): # trains with reports to the callback that it is given, after 20, 40 and 45 steps
+    "How many steps fit in after the trial, and after compiling once more."
     begun, reports = time.monotonic(), []
     trial(callback=lambda *_: reports.append(time.monotonic() - begun))
     if len(reports) < 3: raise KeyboardInterrupt # it was stopped
     first, second, third = reports
     step = max((second - first - (third - second))/15, (second - first)/40) # by the difference of 20 and 5; noise may make that too small
     report = max(0, second - first - 20*step)
-    left = 60*minutes - third - first
+    left = end - begun - third - first
     return max(1, int(left/(step + report/100)))
+
+# %% ../../nbs/engine/loop.ipynb #lo-012b2
+def steps_in(minutes:float,
+             trial:Callable, # as in `steps_until`, with more settings
+             settings_for:Callable=lambda steps: {}): # those that follow from the number of steps
+    "How many steps fit into that time, trials included."
+    end = time.monotonic() + 60*minutes
+    short = settings_for(45)
+    steps = steps_until(end, partial(trial, **short))
+    settings = settings_for(steps)
+    return steps if settings == short else steps_until(end, partial(trial, **settings))
 
 # %% ../../nbs/engine/loop.ipynb #lo-012f
 def make_history(loss:list, test:list) -> dict: # of each step; [step, held-out loss]
