@@ -130,7 +130,6 @@ def test_minutes_for_the_digits(monkeypatch):
 def test_minutes_are_measured():
     run = train(bars(), model=dense(), minutes=.05, **quick)
     assert len(run.history["loss"]) >= 1
-    assert len(run.history["loss"]) >= 1
     for bad, says in ((dict(minutes=0), "minutes: got 0, but takes a number above 0"), (dict(minutes=1, steps=5), "minutes: got 1, but takes no number of steps beside it")):
         with pytest.raises(ValueError, match=says): train(bars(), model=dense(), **bad, **quick)
 
