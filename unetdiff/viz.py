@@ -293,7 +293,7 @@ def animate(self:Run,
             out:PathLike=None, # file for the GIF; nothing is written if None
             *,
             label=None,        # as in run.sample; None: all in turn
-            steps:Count=24,    # solver steps, a frame for each
+            steps:Count=24,    # solver steps; a frame for the start and for each of them
             ms:Count=100,      # milliseconds a frame
             spacing="karras",  # a name in spacings
             **kwargs           # as in run.sample

@@ -162,7 +162,7 @@ def tile_side(B:int, H:int, W:int # pictures and their size
 def conv_winograd(x,     # `[B, H, W, C]`
                   kernel # `[3, 3, C, C_out]`
                  ):      # `[B, H, W, C_out]`
-    "3 x 3 convolution; where its gradient is wanted, with a quarter of the products."
+    "3 x 3 convolution; where its gradient is wanted, with a quarter to a half of the products."
     is_tiny = min(x.shape[1:3]) <= 2
     return winograd(x, kernel, 2)[0] if is_tiny else conv_xla(x, kernel)
 
