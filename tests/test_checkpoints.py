@@ -15,6 +15,7 @@ from flax import nnx
 from networks import Dense
 
 from unetdiff import load, train
+from unetdiff.diffusion import loss
 from unetdiff.engine import checkpoints
 from unetdiff.engine.checkpoints import Checkpoints, forms, network_arrays, pack, unpack
 
@@ -189,6 +190,60 @@ def test_resume_returns_what_is_finished(tmp_path, bars, small):
     with pytest.raises(ValueError, match="another run .*data is"): train(bars[:300], out=out, resume=True, **small)
     assert len(train(bars, out=out, resume=True, **(small | dict(steps=6))).history["loss"]) == 6
     with pytest.raises(ValueError, match="out: got"): train(bars, out=out, **small)
+
+
+def test_reports_come_as_often_after_an_odd_start(tmp_path, bars, small):
+    "Also where the first training ended between two reports: else Ctrl-C and power cuts would lose all that follows."
+    seen, out = [], tmp_path/"run"
+    train(bars, out=out, **(small | dict(steps=5)))
+    longer = train(bars, out=out, resume=True, callback=lambda step, *_: seen.append(step), **(small | dict(steps=12)))
+    assert seen == [7, 9, 11, 12] and longer.history["test_step"].tolist() == [2, 4, 5, *seen]
+
+
+def mine(*args): return 0*loss(*args)
+
+
+def test_finished_run_is_not_taken_for_one_with_a_loss_of_ones_own(tmp_path, bars, small):
+    plain, own = tmp_path/"plain", tmp_path/"own"
+    train(bars, out=plain, **small)
+    train(bars, out=own, loss=mine, **small)
+    with pytest.raises(ValueError, match="loss is 'denoising' there and {'own': 'mine'} here"): train(bars, out=plain, resume=True, loss=mine, **small)
+    with pytest.raises(ValueError, match="loss is {'own': 'mine'} there and 'denoising' here"): train(bars, out=own, resume=True, **small)
+    assert train(bars, out=own, resume=True, loss=mine, **small).recipe.loss is mine
+
+
+def test_run_that_goes_on_is_resumed(tmp_path, bars, small):
+    "Its learning rate follows from the steps, so it may be another; one that is asked for may not."
+    more = {name: v for name, v in small.items() if name not in ("model", "optimizer")} | dict(model=train(bars, batch_size=16, **(small | dict(optimizer="adamw"))), out=tmp_path/"run")
+    first, again = (train(bars, resume=True, **more) for _ in range(2))
+    np.testing.assert_array_equal(first.history["loss"], again.history["loss"])
+    assert len(train(bars, resume=True, **(more | dict(steps=8))).history["loss"]) == 8
+    with pytest.raises(ValueError, match="lr is .* there and 0.1 here"): train(bars, resume=True, lr=.1, **(more | dict(steps=10)))
+
+
+def test_run_without_its_checkpoints_is_not_trained_anew(tmp_path, bars, small):
+    out = tmp_path/"run"
+    train(bars, **small).save(out)
+    assert len(train(bars, out=out, resume=True, **small).history["loss"]) == 4
+    with pytest.raises(ValueError, match="a run of 4 steps without its checkpoints"): train(bars, out=out, resume=True, **(small | dict(steps=8)))
+
+
+def test_few_pictures_stay_few_when_more_steps_follow(tmp_path, bars):
+    "The rule for dropout looks at the number of steps, and a training that goes on keeps its network."
+    few = dict(net=dict(features=8, channel_mults=(1,), patch_size=1), batch_size=8, log_every=2, progress=False, out=tmp_path/"run", resume=True)
+    first = train(bars[:8], steps=4, **few)
+    longer = train(bars[:8], steps=602, callback=lambda step, *_: step > 4, **few)
+    assert longer.recipe.net == first.recipe.net and longer.recipe.augment == 0 and len(longer.history["loss"]) == 6
+
+
+def test_wrong_settings_of_checkpoints_leave_nothing_behind(tmp_path, bars):
+    with pytest.raises(TypeError, match="evry: got an unknown argument"): train(bars, minutes=1., out=tmp_path/"run", checkpoints=dict(evry=5))
+    assert not (tmp_path/"run").exists()
+
+
+def test_what_was_found_is_found_again_in_a_new_training(tmp_path):
+    found = lambda n, **more: checkpoints.remembered(tmp_path, "steps", lambda: n, **more)
+    assert [found(1), found(2), found(3, anew=True), found(4)] == [1, 1, 3, 3]
 
 
 def test_ctrl_c_gives_back_what_was_learned(tmp_path, bars, small):

@@ -27,7 +27,7 @@ def test_grid_refuses(name, bad):
 
 
 def test_grid_refuses_two_channels():
-    refuses(lambda: show_images(np.zeros((1, 4, 4, 2))), "images: got 2 channels")
+    show_images(np.zeros((1, 4, 4, 2))) # the mean of its channels
 
 
 def test_one_digit():

@@ -15,9 +15,10 @@ import unetdiff
 from unetdiff import Recipe, train
 from unetdiff.cli import main
 from unetdiff.diffusion import suited_noise, schedules, shifted
+from unetdiff.engine.devices import at_a_time
 from unetdiff.engine.loop import in_words, steps_in, steps_until
-from unetdiff.training import recipe_for, usual_lr
-from unetdiff.unet import UNet, net_for
+from unetdiff.training import adamw, presets, recipe_for, usual_lr
+from unetdiff.unet import UNet, init, net_for, unet_for, whole_net
 
 rng = np.random.default_rng(0)
 
@@ -97,6 +98,7 @@ def test_finished_run_takes_more_steps(tmp_path):
 
 def test_learning_rate_of_the_recipe():
     assert Recipe().highest_lr == .012 and Recipe(optimizer="adamw").highest_lr == 6e-3 and Recipe(optimizer="clipped_adamw").highest_lr == 1e-4 and Recipe(lr=.01).highest_lr == .01
+    assert Recipe(optimizer=adamw, lr=.1).highest_lr == .1, "the package's own optimizers take a learning rate"
     assert Recipe(optimizer=optax.sgd(1.)).highest_lr is None and [f(4000) for f in usual_lr.values()] == [6e-3, .012, 1e-4] and [Recipe(steps=n).highest_lr for n in (6000, 24000)] == [.012, .006]
     with pytest.raises(ValueError, match="lr: got 0.1, but takes nothing beside an optimizer of your own"): Recipe(lr=.1, optimizer=optax.sgd(1.))
     slow, fast = (train(bars(), model=dense(), steps=10, lr=lr, **quick).history["test_loss"][-1] for lr in (1e-6, 1e-2))
@@ -115,7 +117,7 @@ def test_minutes_become_steps_and_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("unetdiff.training.steps_in", lambda minutes, trial, settings_for: next(found))
     same = dict(model=dense(), out=tmp_path/"run", resume=True, **quick)
     assert len(train(x, minutes=2., **same).history["loss"]) == 30
-    assert json.loads((tmp_path/"run"/"found.json").read_text()) == {"steps in 2.0 minutes": 30}
+    assert json.loads((tmp_path/"run"/"found.json").read_text())["steps in 2.0 minutes"] == 30
     assert len(train(x, minutes=2., **same).history["loss"]) == 30, "the number that was found first is used again"
     assert len(train(x, minutes=3., **same).history["loss"]) == 50, "more minutes are more steps"
 
@@ -202,6 +204,52 @@ def test_settings_in_words():
     recipe = replace(Recipe(), sampler="ddim", weighting=lambda log_snr, g2, s: 1.)
     lines = in_words(recipe, dict(a="first"), dict(a=("steps",), b=("sampler", "weighting", "net")))
     assert lines[0] == f"a: first; steps {Recipe().steps}" and lines[1].startswith("b: sampler ddim, weighting <lambda>, net features 32")
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    "The recipes that trainings would have had; they end at once."
+    recipes = []
+    monkeypatch.setattr("unetdiff.training.fit_watched", lambda net, recipe, *_: recipes.append(recipe))
+    return recipes
+
+
+def test_presets_stay_as_they_are_where_digits_are_few(chosen):
+    "The tutorial has neither dropout nor changed pictures, nor has a recipe of one's own; the default has both for one digit, of which there are 170."
+    for preset in (replace(presets["tutorial"], net=presets["tutorial"].net | dict(features=8)), Recipe(net=dict(features=8, channel_mults=(1,)), lr=.01)):
+        unetdiff.train_digits(1, preset=preset)
+        assert chosen[-1] == replace(preset, net=whole_net(preset.net)), "the preset has changed"
+    unetdiff.train_digits(1)
+    assert chosen[-1].augment == .125 and chosen[-1].net["dropout"] == .1
+    unetdiff.train_digits()
+    assert chosen[-1] == presets["default"]
+    unetdiff.train_digits(1, preset=preset, minutes=None)
+    assert chosen[-1].steps == preset.steps
+
+
+def test_a_run_goes_on_with_the_digits_and_its_own_recipe(chosen):
+    same = dict(net=dict(features=8, channel_mults=(1,)), lr=.01)
+    digits = unetdiff.data.digits(1)[0]
+    for recipe in (Recipe(**same, prediction="eps", pixel_range=(0., 1.), optimizer="adamw", augment=.1), Recipe(**same, dtype="bfloat16")):
+        net = init(unet_for(recipe, 1, None))
+        run = unetdiff.Run(net, recipe, dict(loss=[0.]), (digits[:4], None), dict(shape=[8, 8, 1], classes=None, label_counts=None, seed=0, own_net=False, data=0))
+        unetdiff.train_digits(1, model=run, steps=7, lr=.01)
+        assert chosen[-1] == replace(recipe, steps=7)
+    with pytest.raises(ValueError, match="preset: got 'tutorial', but takes none where a run goes on"): unetdiff.train_digits(1, model=run, preset="tutorial")
+
+
+@pytest.mark.parametrize("entry", ["sampler", "spacing", "thresholding"])
+def test_misspelt_names_are_refused_before_training(entry):
+    with pytest.raises(ValueError, match=f"{entry}: got 'heunn', but takes one of"): Recipe(**{entry: "heunn"})
+
+
+def test_all_pictures_in_parts():
+    "Where each step takes all pictures, in more parts than devices can share evenly, a few are left out; more parts than pictures are refused."
+    x = np.random.default_rng(0).random((20, 8, 8), np.float32)
+    for n, parts in ((4, 2), (20, 16)):
+        with pytest.warns(UserWarning, match="are used"): assert len(train(x[:n], model=Dense(64, 8, nnx.Rngs(0)), batch_size=None, grad_accum_steps=parts, steps=2, log_every=2, progress=False).history["loss"]) == 2
+    with pytest.raises(ValueError, match="grad_accum_steps: got 32, but takes at most 19"): train(x, model=Dense(64, 8, nnx.Rngs(0)), batch_size=None, grad_accum_steps=32, progress=False)
+    assert at_a_time(None, 64) == 2
 
 
 @pytest.fixture

@@ -91,11 +91,15 @@ def sample(run:str,        # folder of a run
           ):
     "Draw pictures with a run that was trained before."
     from unetdiff import load
-    from unetdiff.engine.arguments import as_path, check
+    from unetdiff.engine.arguments import as_path, check, whole
     from unetdiff.engine.loop import say
+    from unetdiff.engine.sources import can_write
     from unetdiff.viz import image_grid, told_in_turn
     file = as_path(out)
     check(not file.exists(), "out", f"{out!r}, which is there already", "the name of a new file")
+    check(file.parent.is_dir(), "out", f"{out!r}, in a folder that is not there", "a file in one that is")
+    check(can_write(file), "out", repr(out), "the name of a picture file, samples.png for example")
+    check(whole(n), "n", n, "a whole number from 1")
     run = load(run)
     told = told_in_turn(run, n) | ({} if label is None else dict(label=label))
     drawn = run.sample(n, steps=steps, guidance=guidance, seed=seed, **told)

@@ -33,6 +33,7 @@ from .engine.sources import condition_shape
 from .sampling import NoiseLevel, check_alike, is_inside, noise_for, sampler_step, thresholdings, with_ends
 from .training import Run
 from .unet import attention, quick_attention
+from .viz import labels_in_turn
 
 # %% ../nbs/13_export.ipynb #13-011
 def step_weights(rule:Callable, # as in `samplers`
@@ -131,7 +132,7 @@ def fresh_noise(run:Run, n:int, steps:int, seed:int=0) -> np.ndarray: # pictures
 def check_same_pictures(run:Run, folder:Path, **kwargs): # holds the three files
     "Refuse to export what draws other pictures than the run."
     n, rng = 2, np.random.default_rng(0)
-    label = None if run.classes is None else [*np.resize(run.names, n)]
+    label = None if run.classes is None else [*labels_in_turn(run, n)]
     shape = condition_shape(run.info)
     condition = None if shape is None else rng.random((n, *shape), np.float32)
     z = rng.standard_normal((n, *run.info["shape"]), np.float32)

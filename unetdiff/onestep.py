@@ -20,12 +20,13 @@ from flax import nnx
 from tqdm.auto import tqdm
 from .data import split, take_rows, to_range
 from .diffusion import Process, add_noise, denoise, losses, per_image, time_samplers
-from .engine.arguments import Count, Function, PathLike, Rule, Seed, Settings, Switch, check, checked, choose
-from .engine.checkpoints import check_free, checksum, named_arrays
+from .engine.arguments import Count, Function, PathLike, Rule, Seed, Settings, Switch, as_array, at_least, check, checked, choose
+from .engine.checkpoints import Checkpoints, check_free, checksum, named_arrays, what_stays
 from .engine.devices import start_devices
+from .engine.loop import watch
 from .engine.sources import condition_shape
-from .sampling import spacings
-from .training import Recipe, Run, finished, fit_watched, load
+from .sampling import samplers, spacings
+from .training import Recipe, Run, finished, fit_watched, load, may_change
 from .unet import count_params, init, unet_for
 
 # %% ../nbs/09_onestep.ipynb #09-021
@@ -43,7 +44,9 @@ def draw_pairs(self:Run,
     z = np.random.default_rng(seed).standard_normal((n, *self.info["shape"]), np.float32)
     y = self.labels_for(n, None, seed)
     label = None if y is None else np.array(self.names)[y]
-    if condition is not None: condition = np.asarray(condition)[np.arange(n) % len(condition)]
+    if condition is not None:
+        condition = as_array(condition, "condition", 1, 2, 3, 4)
+        condition = condition[np.arange(n) % len(condition)]
     bar = tqdm(np.array_split(np.arange(n), -(-n//1024)), desc="drawing pairs", leave=False, disable=not progress)
     parts = [self.sample(len(i), take_rows(label, i), condition=take_rows(condition, i), z=z[i], seed=seed, **kwargs) for i in bar]
     return z, np.concatenate(jax.device_get(parts)), label, condition
@@ -170,10 +173,12 @@ time_samplers.update(neighbours=neighbour_times, spans=span_times, **{f"levels_{
 def student_recipe(recipe:Recipe, # the teacher's
                    method:Method, evaluations:int, **settings) -> Recipe: # entries that the user has set
     "How a student is trained, and how it samples."
-    net = recipe.net | ({"dropout": 0.} if "dropout" in recipe.net else {}) | ({"ends": True} if method.ends else {})
+    net = {k: 0. if k == "dropout" else v for k, v in recipe.net.items() if k != "ends"} | ({"ends": True} if method.ends else {})
     prediction = "v" if recipe.prediction == "eps" else recipe.prediction # pure noise says nothing of the picture in it
-    fixed = dict(net=net, prediction=prediction, loss=method.loss, time_sampler=method.times(evaluations), weighting="uniform", gradient_penalty=0., shift=1., label_dropout=0., flips=False, augment=0.)
-    usual = dict(optimizer="adamw", lr=method.lr, batch_size=128, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, guidance=1., thresholding="clip")
+    fixed = dict(net=net, prediction=prediction, loss=method.loss, time_sampler=method.times(evaluations), weighting="uniform", gradient_penalty=0., shift=1., label_dropout=0., flips=False, augment=0., guidance=1.)
+    for name in settings.keys() & fixed.keys(): check(False, name, repr(settings[name]), "nothing here: the method and the teacher decide it")
+    rate = {} if "optimizer" in settings else dict(lr=method.lr)
+    usual = dict(optimizer="adamw", lr=None, batch_size=128, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, thresholding="clip") | rate
     return replace(recipe, **usual | settings | fixed)
 
 def student_net(run:Run, recipe:Recipe, seed:int) -> nnx.Module:
@@ -192,8 +197,12 @@ _with_fresh_noise = ("ddpm", "ddpm_large", "dpmpp_2m_sde")
 def teacher_plan(run:Run, teacher:dict) -> dict: # what the user has set
     "How a teacher draws: as ever, but without fresh noise on the way. Arguments of `run.plan`."
     usual = run.recipe.sampler
-    plan = dict(sampler="dpmpp_2m" if usual in _with_fresh_noise else usual) | teacher
-    check(plan["sampler"] not in _with_fresh_noise, "teacher", f"sampler {plan['sampler']!r}, which draws fresh noise", "one that does not, 'dpmpp_2m' for example")
+    plan = dict(sampler="dpmpp_2m" if usual in _with_fresh_noise else usual) | {name: v for name, v in teacher.items() if v is not None}
+    walk = run.plan(**plan)
+    is_fresh = walk.rule in [samplers[name] for name in _with_fresh_noise]
+    check(not is_fresh, "teacher", f"sampler {plan['sampler']!r}, which draws fresh noise", "one that does not, 'dpmpp_2m' for example")
+    goes_up = (np.diff(walk.at.sigma/walk.at.alpha) > 0).any()
+    check(not goes_up, "teacher", "a spacing that goes back up, with fresh noise", "one that only goes down")
     return plan
 
 def student_data(run:Run, recipe:Recipe, count:int, condition, seed:int, progress:bool, plan:dict) -> tuple: # as in `fit`
@@ -218,7 +227,7 @@ def distill(self:Run,
             steps:Count=4000,       # of training
             *, evaluations:Looks=1, # how often the student is to look at a picture: 1, 2 or 4
             method:str="pairs",     # a name in `methods`
-            count:Count=None,       # pictures of the teacher; None: 65,536 of 8 x 8 pixels, fewer of larger ones, but at least 8,192
+            count:at_least(2)=None, # pictures of the teacher; None: 65,536 of 8 x 8 pixels, fewer of larger ones, but at least 8,192
             teacher:Settings={},    # how it draws them: arguments of `run.plan`; its sampler draws no fresh noise
             condition=None,         # `[M, ...]` conditions for those pictures; needed if the run was trained with some
             seed:Seed=0,            # pairs, batches and noise
@@ -231,7 +240,7 @@ def distill(self:Run,
            ) -> Run:
     "A run that draws in one evaluation, or a few, what this one draws in many."
     start_devices()
-    if out is not None: out = check_free(out, "out", resume)
+    if out is not None: out = Checkpoints(check_free(out, "out", resume), {}, **checkpoints).folder
     way = choose(methods, method, "method")
     check(not (way.ends and self.info["own_net"]), "method", repr(method), "'pairs' or 'consistency' for your own network, which cannot be told where a step ends")
     check(condition_shape(self.info) is None or condition is not None, "condition", None, "some, for this run was trained with them")
@@ -242,10 +251,11 @@ def distill(self:Run,
     count = count or max(2**13, 2**22//int(np.prod(self.info["shape"])))
     about = dict(weights=weights_checksum(self), evaluations=looks, count=count)
     info = self.info | dict(seed=seed, teacher=about)
-    if out is not None and resume and (done := finished(out, recipe, info, net)): return done
+    same = what_stays(recipe, info, may_change)
+    if out is not None and resume and (done := finished(out, same, recipe, net)): return done
     remarks = [f"teacher: {looks} evaluations a picture, {count:,} pictures", f"student: {evaluations} evaluation{'s'*(evaluations > 1)}, {count_params(net):,} parameters, method {method}"]
     data = student_data(self, recipe, count, condition, seed, progress, plan)
-    return fit_watched(net, recipe, data, self.held_out, info, seed, False, out, checkpoints, callback, progress, remarks)
+    return fit_watched(net, recipe, data, self.held_out, info, seed, False, watch(steps, out, same, checkpoints, callback, progress, remarks))
 
 # %% ../nbs/09_onestep.ipynb #09-079a
 def digits_student() -> Run:

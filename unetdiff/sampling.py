@@ -9,7 +9,7 @@ __all__ = ['log_times', 'spacings', 'samplers', 'thresholdings', 'NoiseLevel', '
            'check_alike', 'start_at', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from inspect import signature
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from fastcore.meta import delegates
 from flax import nnx
 from .data import as_seen, from_range, hidden_values, to_range
 from .diffusion import Interval, Process, Schedule, denoise, edm_sigma
-from .engine.arguments import (Count, Function, NonNegative, Number, Seed, Switch, as_array, as_images,
+from .engine.arguments import (Count, Function, NonNegative, Number, Seed, Switch, as_array, as_images, known_names,
                                        as_mask, check, checked, choose, condition_rows, label_positions, number,
                                        rising, said_labels)
 from .engine.devices import Programs, at_a_time, map_batches, random_key
@@ -241,6 +241,7 @@ thresholdings = { # name: (x_0, black, white) -> x_0
     "none": lambda x_0, lo, hi: x_0,
     "clip": jnp.clip,
     "dynamic": dynamic}
+known_names.update(sampler=samplers, spacing=spacings, thresholding=thresholdings) # so that a recipe refuses others
 
 # %% ../nbs/04_sampling.ipynb #04-045b
 def steered(estimate:Callable, # (x, t: NoiseLevel) -> estimate of the clean picture
@@ -249,7 +250,8 @@ def steered(estimate:Callable, # (x, t: NoiseLevel) -> estimate of the clean pic
             lo=-1., hi=1.      # black and white
            ) -> Callable:      # as `estimate`
     "Estimates led to where the wish is larger."
-    takes_spread = len(signature(wish).parameters) > 1
+    wanted = [p for p in signature(wish).parameters.values() if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_spread = len(wanted) > 1
     def better(x, t):
         spread = process.sigma_data*t.sigma/jnp.hypot(process.sigma_data*t.alpha, t.sigma)/(hi - lo)
         def fits(x):
@@ -317,11 +319,13 @@ def plan(self:Run,
     check(r["guidance"] == 1 or told != (None, None) or weaker, "guidance", guidance, takes)
     takes = "1, for a student draws as its teacher was guided"
     check(r["guidance"] == 1 or "teacher" not in self.info, "guidance", guidance, takes)
+    check(r["guidance"] != 1 or weaker is None, "guidance", guidance, "another number than 1, which would not lead away from the weaker run")
     schedule = self.recipe.process.schedule
-    t = choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"])
+    t = np.asarray(choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"]))
     rule = choose(samplers, r["sampler"], "sampler")
     at = points(schedule, start_at(start, t, schedule))
     cut = choose(thresholdings, r["thresholding"], "thresholding")
+    for name, f in dict(sampler=rule, thresholding=cut, steer=steer).items(): check(isinstance(f, Hashable), name, repr(f), "a function that can be hashed")
     return Plan(rule, at, float(r["guidance"]), tuple(map(float, r["interval"])), cut, steer, weaker)
 
 def check_alike(run:Run, other, name:str): # of the argument
@@ -356,6 +360,11 @@ def names(self:Run) -> list|None:
     "All labels that the network knows, as they were given; None if it takes none."
     return label_names(self.info)
 
+@patch(as_prop=True)
+def seen_names(self:Run) -> list|None:
+    "The labels of which there were pictures in training; None if the network takes none."
+    return self.names and [name for name, count in zip(self.names, self.info["label_counts"]) if count]
+
 @patch
 @checked
 def labels_for(self:Run,
@@ -387,12 +396,14 @@ def _given_for(self:Run, n:int, label, condition, seed:int) -> tuple: # labels `
     return as_seen((self.labels_for(n, label, seed), condition), self.recipe.pixel_range)
 
 @patch
-def _told(self:Run, plan:Plan, n:int, label, condition, seed:int) -> tuple: # a plan, what is told of `n` pictures
+def _told(self:Run, plan:Plan, n:int, label, condition, seed:int, guidance=None) -> tuple: # a plan, what is told of `n` pictures; guidance that was asked for
     "What the network is told, once for each label of a dictionary, and the plan with their weights."
     if not isinstance(label, dict): return plan, self._given_for(n, label, condition, seed)
     takes = "{label: weight}, numbers that are not 0"
     check(label and all(number(w) and w for w in label.values()), "label", repr(label), takes)
     check(plan.weaker is None, "weaker", repr(plan.weaker), "None beside several labels")
+    check(guidance is None, "guidance", guidance, "None beside several labels, whose weights say it")
+    check("teacher" not in self.info, "label", repr(label), "one label for a picture, for a student draws as its teacher was guided")
     given = [self._given_for(n, one, condition, seed) for one in label]
     return plan._replace(guidance=tuple(map(float, label.values()))), given
 
@@ -437,7 +448,7 @@ def sample(self:Run,
           ) -> jax.Array: # float32 `[n, H, W, C]` in [0, 1]; with path `[steps + 1, n, H, W, C]`
     "New pictures, from noise."
     plan, shape = self.plan(**kwargs), (n, *self.info["shape"])
-    plan, given = self._told(plan, n, label, condition, seed)
+    plan, given = self._told(plan, n, label, condition, seed, kwargs.get("guidance"))
     if z is not None:
         z = as_array(z, "z", 4).astype(np.float32)
         check(z.shape == shape, "z", f"shape {z.shape}", f"shape {shape}")
@@ -481,7 +492,7 @@ def reconstruct(self:Run,
     takes = f"[n, {', '.join(map(str, shape))}]"
     check(images.shape[1:] == shape, "images", f"shape {images.shape}", takes)
     x_0 = to_range(images, *self.recipe.pixel_range)
-    plan, given = self._told(self.plan(**kwargs), len(x_0), label, condition, seed)
+    plan, given = self._told(self.plan(**kwargs), len(x_0), label, condition, seed, kwargs.get("guidance"))
     mask = None if known is None else as_mask(known, images)
     x = self._walk(plan, given, x_0, plan.at.sigma[0], seed, path, batch_size, known=mask)
     return jax.device_put(x if mask is None else np.where(mask, images, x))

@@ -14,9 +14,10 @@ import numpy as np
 from fastcore.basics import patch
 from . import __version__
 from .engine.arguments import Count, Function, PathLike, Switch, as_path, check, checked
-from .engine.checkpoints import replace_file
+from .engine.checkpoints import own_entries, replace_file
 from .engine.hub import hub, put
 from .engine.loop import in_words
+from .engine.sources import condition_shape
 from .training import Run, recipe_groups
 from .unet import count_params
 from .viz import image_grid, png_bytes, told_in_turn
@@ -30,8 +31,10 @@ def card(self:Run, scores=None, # from `run.evaluate`, or None
     shape = " x ".join(map(str, self.info["shape"]))
     names = [] if self.names is None else [*map(str, self.names)]
     labels = f"with {len(names)} labels: {', '.join(names[:20])}{', ...'*(len(names) > 20)}" if names else "without labels"
-    ask = f", label={self.names[0]!r}" if names else ""
+    ask = f", label={self.seen_names[0]!r}" if names else ""
+    if condition_shape(self.info): ask += f", condition=c"
     own = ", model=network" if self.info["own_net"] else ""
+    own += "".join(f", {name}={name}" for name in own_entries(self.recipe) if name != "optimizer")
     about = dict(network=f"{count_params(self.model):,} parameters{', of its own kind'*self.info['own_net']}")
     lines = [f"- {line}" for line in in_words(self.recipe, about, recipe_groups)]
     losses = ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in self.metrics.items())
@@ -72,14 +75,14 @@ def write_card(self:Run,
               ):
     "Write README.md and samples.png into a folder."
     check(card is True or isinstance(card, dict), "card", repr(card), "True, or scores such as `run.evaluate` gives")
+    files = {"samples.png": png_bytes(*sheet(self, 40)), "README.md": self.card(None if card is True else card, address or folder.name).encode()}
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder/"samples.png", png_bytes(*sheet(self, 40)))
-    replace_file(folder/"README.md", self.card(None if card is True else card, address or folder.name).encode())
+    for name, content in files.items(): replace_file(folder/name, content)
 
 # %% ../nbs/14_sharing.ipynb #14-012
 def sheet(run:Run, n:int=20) -> tuple: # pictures `[n, H, W, C]`, how many in a row: as `image_grid` takes them
     "Samples, their labels in turn."
-    return np.asarray(run.sample(n, **told_in_turn(run, n))), min(n, len(run.names or []) or 10)
+    return np.asarray(run.sample(n, **told_in_turn(run, n))), min(n, len(run.seen_names or []) or 10)
 
 # %% ../nbs/14_sharing.ipynb #14-021
 @patch
@@ -102,11 +105,12 @@ def report_to(write:Function,    # (step, {name: number}, a sheet `[H, W, C]` of
               *, every:Count=500, # steps between two sheets
               scores:Count=None, # samples to score with each sheet, from 6; None: no scores
               images=None,       # for scores: what is trained on, as for `run.evaluate`; None: digits
-              labels=None        # their labels
+              labels=None,       # their labels
+              condition=None     # their condition, where the network is told one
              ) -> Callable: # a callback for `train`
     "Hand losses, and now and then samples and scores, to a function."
     check(scores is None or scores > 5, "scores", scores, "a whole number from 6, or None")
-    known = dict(images=images, labels=labels)
+    known = dict(images=images, labels=labels, condition=condition)
     def callback(step, metrics, run):
         numbers, picture = dict(metrics), None
         if run.final or step % every < run.recipe.log_every:

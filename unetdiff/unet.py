@@ -303,6 +303,10 @@ def check_net(net:dict):
     check_names(net, unet_arguments, "UNet")
     for name, v in net.items(): check_argument(name, v, _parameters[name].annotation, _parameters[name].default)
 
+def whole_net(net:dict) -> dict:
+    "All arguments of a `UNet`: those, and its own defaults for the others."
+    return {name: net.get(name, _parameters[name].default) for name in unet_arguments}
+
 def unet_for(recipe, channels:int, classes:int|None, condition:tuple|None=None): # has `net`, the arguments of a U-Net, `augment` and `dtype`
     "How to make the U-Net of a recipe for pictures with so many channels, so many labels and a condition of that shape."
     return partial(UNet, channels, channels, classes=classes, condition=condition, augmentation=len(augmentations) if recipe.augment else None,

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from fastcore.imports import ipython_shell
 from fastcore.meta import delegates
 from .sampling import samplers # gives runs `plan`, `sample` and `reconstruct`, too
-from .data import from_range, show_images, take_rows, to_range
+from .data import from_range, show_images, take_rows, to_range, with_colour
 from .diffusion import add_noise
 from .engine.arguments import Count, PathLike, Positive, Seed, as_array, as_images, at_least
 from .engine.arguments import as_path, as_words, check, checked, on_host
@@ -47,8 +47,8 @@ def plot_loss(self:Run): # matplotlib figure
 
 # %% ../nbs/05_viz.ipynb #05-013
 def labels_in_turn(run:Run, n:int): # `[n]`, or None where the network takes no labels
-    "All labels of a run in turn, and again from the first."
-    return None if run.classes is None else np.resize(run.names, n)
+    "All labels of which a run has seen pictures, in turn, and again from the first."
+    return None if run.classes is None else np.resize(run.seen_names, n)
 
 def told_in_turn(run:Run, n:int) -> dict: # arguments of `run.sample`
     "What to tell a network of `n` pictures: all labels in turn, or, with a condition, labels and conditions of those held back."
@@ -64,7 +64,7 @@ def plot_sheet(self:Run,
                **kwargs    # as in run.sample
               ): # matplotlib figure, the grid
     "New samples, a column for each label; further arguments as in `run.sample`."
-    names = self.names if len(self.held_out) == 2 else None
+    names = self.seen_names if len(self.held_out) == 2 else None
     cols = len(names) if names else rows
     told = told_in_turn(self, rows*cols) | kwargs
     fig = show_images(self.sample(rows*cols, **told), cols=cols, size=.6)
@@ -172,8 +172,7 @@ def image_grid(images,           # `[n, H, W, C]` in [0, 1]
               ): # PIL image
     "Pictures side by side in one picture."
     from PIL import Image
-    x = as_images(images)
-    check(x.shape[-1] in (1, 3), "images", f"{x.shape[-1]} channels", "1 or 3")
+    x = with_colour(as_images(images))
     if zoom is None: zoom = max(1, 48//x.shape[2])
     cols = min(cols, len(x))
     x = x.repeat(zoom, 1).repeat(zoom, 2)
@@ -239,7 +238,7 @@ def scrubber(paths:dict,    # {first choice: {second choice: frames `[n, H, W, C
 @delegates(Run.sample, but=["label", "sampler", "path"])
 @checked
 def scrub(self:Run,
-          labels=None,      # labels to choose from; None: all that the network knows
+          labels=None,      # labels to choose from; None: all of which there were pictures
           samplers=("dpmpp_2m", "ddim", "ddpm"), # names in samplers
           steps:Count=24,   # solver steps
           seed:Seed=0,      # of the noise
@@ -251,7 +250,7 @@ def scrub(self:Run,
     check(fits, "samplers", repr(samplers), "a list of names")
     if self.classes is None: labels, names = None, ["any"]
     else:
-        labels = as_words(self.names if labels is None else labels, "labels")
+        labels = as_words(self.seen_names if labels is None else labels, "labels")
         check(labels.ndim == 1 and labels.size, "labels", f"shape {labels.shape}", "a list of labels")
         names = labels.tolist()
     told = told_in_turn(self, len(names)) | dict(label=labels) | kwargs
@@ -259,7 +258,7 @@ def scrub(self:Run,
         return on_host(self.sample(len(names), sampler=sampler, path=True, steps=steps,
                                    seed=seed, spacing=spacing, **told))
     walks = {sampler: walk(sampler) for sampler in samplers}
-    at = self.plan(steps=steps, spacing=spacing).at
+    at = self.plan(steps=steps, spacing=spacing, start=kwargs.get("start")).at
     captions = [f"step {i} of {len(at.t) - 1}, noise to signal {ratio:.2f}"
                 for i, ratio in enumerate(at.sigma/at.alpha)]
     paths = {name: {s: w[:, i] for s, w in walks.items()} for i, name in enumerate(names)}
@@ -332,13 +331,14 @@ class monitor:
                  share:Positive=.05, # of the time that drawing and scoring may take, above 0
                  scores:Count=None,  # samples to score at each drawing, from 6; None: no scores
                  images=None,        # for scores: what is trained on, as for `run.evaluate`; None: digits
-                 labels=None         # their labels
+                 labels=None,        # their labels
+                 condition=None      # their condition, where the network is told one
                 ):
         self.out = None if out is None else as_path(out)
         check(out is None or not self.out.is_file(), "out", repr(out), "a folder, or None")
         check(scores is None or scores > 5, "scores", scores, "a whole number from 6, or None")
         self.n, self.share = n, share
-        self.scores, self.images, self.labels = scores, images, labels
+        self.scores, self.images, self.labels, self.condition = scores, images, labels, condition
         self.scored = {}  # step: the scores there
         self.next = None  # the time of the next drawing; None: a training begins
         self.place = None # the display that is drawn anew
@@ -373,7 +373,7 @@ def draw_scores(scored:dict) -> bytes: # step: `Scores`
 def score(self:monitor, step:int, run:Run) -> float: # seconds that it took
     "Score the run as it stands; what is known of the real pictures is kept for the next time."
     start = time.perf_counter()
-    self.scored[step] = run.evaluate(self.scores, images=self.images, labels=self.labels)
+    self.scored[step] = run.evaluate(self.scores, images=self.images, labels=self.labels, condition=self.condition)
     self.images = self.scored[step].reference
     return time.perf_counter() - start
 
@@ -409,9 +409,9 @@ def explore_controls(run:Run) -> dict: # name -> widget
                     steps=w.SelectionSlider(options=counts, value=r.sample_steps,
                                             continuous_update=False),
                     seed=w.IntSlider(0, 0, 99))
-    if run.classes is not None:
-        controls["label"] = w.Dropdown(options=["any", *run.names])
-        controls["guidance"] = w.FloatSlider(r.guidance, min=0, max=6, step=.1)
+    if run.classes is not None: controls["label"] = w.Dropdown(options=["any", *run.seen_names])
+    if run.classes is not None and "teacher" not in run.info:
+        controls["guidance"] = w.FloatSlider(run.plan().guidance, min=0, max=6, step=.1)
     for name, control in controls.items(): control.description = name
     return controls
 

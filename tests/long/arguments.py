@@ -377,8 +377,8 @@ def _(got, i, exponent): close(got, 0 if exponent is None else (i/(i + 1))**(exp
 @holds("devices.mesh_for", devices.mesh_for, 10, batch_size=counts)
 def _(mesh, batch_size): assert batch_size % mesh.size == 0 and mesh.size <= jax.device_count()
 
-@holds("Run.lr_for", lambda steps: run().lr_for(steps), 5, steps=(one(1, 100, np.int64(9)), None))
-def _(rate, steps): assert 0 < rate < run().recipe.highest_lr
+@holds("optimizers.rate_after", optimizers.rate_after, 5, done=(st.integers(1, 100), None), steps=(one(1, 100, np.int64(9)), None), lr=(one(.1, 1.), None))
+def _(rate, done, steps, lr): assert 0 < rate < lr
 
 @holds("loop.make_history", lambda loss, n: loop.make_history(loss, [(i, v) for i, v in enumerate(loss, 1) if i % n == 0 or i == len(loss)]), 10, loss=(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=20), None), n=(one(1, 3), None))
 def _(h, loss, n):

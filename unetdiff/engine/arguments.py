@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Count', 'Seed', 'even_from_4', 'Number', 'Positive', 'NonNegative', 'Share', 'Fraction', 'Dropout', 'Switch',
            'PathLike', 'RandomKey', 'Settings', 'Function', 'NameOr', 'Dtype', 'Range', 'BatchSize', 'Averaging',
-           'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'as_path', 'is_key', 'rule_of',
-           'check_argument', 'check_names', 'checked', 'choose', 'on_host', 'as_array', 'channels_last', 'as_images',
-           'as_labels', 'said_labels', 'as_words', 'as_numbers', 'label_positions', 'number_labels', 'as_condition',
-           'condition_rows', 'as_mask']
+           'known_names', 'check', 'whole', 'number', 'rising', 'Rule', 'at_least', 'is_path', 'as_path', 'is_key',
+           'rule_of', 'check_argument', 'check_names', 'checked', 'choose', 'on_host', 'as_array', 'channels_last',
+           'as_images', 'as_labels', 'said_labels', 'as_words', 'as_numbers', 'label_positions', 'number_labels',
+           'as_condition', 'condition_rows', 'as_mask']
 
 # %% ../../nbs/engine/arguments.ipynb #ar-004
 from collections.abc import Callable
@@ -106,6 +106,8 @@ BatchSize = Annotated[int, Rule("a whole number from 1, or None for all pictures
 Averaging = Annotated[float, Rule("a number from 0, several of them, or None", _is_averaging)]
 
 # %% ../../nbs/engine/arguments.ipynb #ar-021
+known_names = {} # argument: the table whose names it takes; filled by the modules that have those tables
+
 def rule_of(annotation) -> Rule|None:
     "The rule in an annotation, if there is one."
     parts = (annotation, *get_args(annotation))
@@ -117,6 +119,7 @@ def check_argument(name:str, v, annotation, default):
     rule = rule_of(annotation)
     if rule is None or (v is None and default is None): return
     if not rule.holds(v): check(False, name, repr(v), rule.takes)
+    if isinstance(v, str) and name in known_names: choose(known_names[name], v, name)
 
 # %% ../../nbs/engine/arguments.ipynb #ar-024
 def check_names(given, # names

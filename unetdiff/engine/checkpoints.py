@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['run_files', 'check_free', 'replace_file', 'remembered', 'or_warn', 'write_folder', 'read_folder', 'is_custom',
-           'to_plain', 'from_plain', 'check_known', 'with_own', 'named_arrays', 'network_arrays', 'check_savable',
-           'with_arrays', 'write_run', 'read_run', 'pack', 'unpack', 'forms', 'versions', 'checksum', 'to_numpy',
-           'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied', 'OtherComputation', 'differences',
-           'check_same']
+           'to_plain', 'own_entries', 'what_stays', 'from_plain', 'check_known', 'with_own', 'named_arrays',
+           'network_arrays', 'check_savable', 'with_arrays', 'write_run', 'read_run', 'pack', 'unpack', 'forms',
+           'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
+           'OtherComputation', 'differences', 'check_same', 'is_finished']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
 import json, math, os, shutil, time, warnings, zlib
@@ -38,6 +38,7 @@ def check_free(path,
     check(is_path(path), name, repr(path), "a folder")
     path = as_path(path)
     check(not path.exists() or path.is_dir(), name, repr(str(path)), "a folder, not a file")
+    check(not any(p.is_file() for p in path.parents), name, repr(str(path)), "a folder, not one within a file")
     if resume and any((path/ours).exists() for ours in ("run.json", "checkpoints", ".lock")): return path
     takes = "a folder without one" + ", or resume=True to go on"*(name == "out")
     check(not (path/"run.json").exists(), name, f"{str(path)!r}, which already holds a run", takes)
@@ -55,15 +56,17 @@ def replace_file(path:Path, content:bytes):
 # %% ../../nbs/engine/checkpoints.ipynb #ch-007b
 def remembered(folder, # of the computation, or None
                name:str, # of what is found
-               find:Callable): # () -> plain data
+               find:Callable, # () -> plain data
+               anew:bool=False): # does the computation begin now, whatever the folder holds?
     "What was found when the computation in this folder began; found now, where it begins now."
     if folder is None: return find()
     file = Path(folder)/"found.json"
     known = json.loads(file.read_text()) if file.exists() else {}
-    if name not in known:
+    if any_process(anew or name not in known)[0]:
         known[name] = find()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps(known).encode())
+        if jax.process_index() == 0: # it writes for all
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, json.dumps(known).encode())
     return known[name]
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-008
@@ -103,6 +106,14 @@ def to_plain(settings, but:tuple=()) -> dict: # names that are left out
     "A dataclass of settings for JSON; of what is the user's own only the name is kept."
     values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in but}
     return {k: {"own": getattr(v, "__name__", type(v).__name__)} if is_custom(v) else v for k, v in values.items()}
+
+def own_entries(settings) -> dict:
+    "Those settings that are the user's own."
+    return {k: v for k, v in vars(settings).items() if is_custom(v)}
+
+def what_stays(settings, info:dict, may_change:tuple, **others) -> dict: # what is known of the data; names of settings
+    "What has to be the same where a training goes on, as plain data."
+    return dict(recipe=to_plain(settings, may_change), info=info, **others)
 
 def from_plain(saved): # plain data
     "Plain data as it was before JSON made lists of its tuples, in Python's own numbers."
@@ -177,6 +188,8 @@ def read_run(path:Path,
             ) -> tuple: # settings, the network's arrays, then a run's `history`, `held_out`, `info` and `snapshots`
     "What `write_run` wrote."
     saved, weights, held_out, snapshots = read_folder(path, "model", "held_out", "snapshots")
+    is_whole = {"unetdiff", "recipe", "info", "history"} <= saved.keys() and "images" in held_out
+    check(is_whole, "path", f"{str(path)!r}, of which a part is missing", "a folder that `run.save` has written")
     check_known(saved, usual, path)
     info, settings = saved["info"], from_plain(saved["recipe"])
     settings |= {k: usual[k] for k in forget if isinstance(settings[k], dict)}
@@ -332,6 +345,21 @@ def differences(there, here, name:str="") -> list:
 def check_same(other:list, out): # of differences
     "Refuse a folder of another computation, and say what differs."
     check(not other, "out", f"{str(out)!r}, which holds another run ({'; '.join(other)})", "the folder of the same run, or a new one")
+
+def is_finished(folder:Path,
+                about:dict, # of the run: its `recipe`, perhaps not all of it, and `info`, as plain data
+                steps:int   # that it is to have
+               ) -> bool:
+    "Does the folder hold this run, with so many steps? Another run is refused, and one with fewer steps that cannot go on."
+    if not (folder/"run.json").exists(): return False
+    saved, = read_folder(folder)
+    recipe = {k: v for k, v in saved["recipe"].items() if k in about["recipe"]}
+    there, here = map(from_plain, (dict(recipe=recipe, info=saved["info"]), dict(recipe=about["recipe"], info=about["info"])))
+    check_same(differences(there, here), folder)
+    done = len(saved["history"]["loss"])
+    got = f"{str(folder)!r}, a run of {done} steps without its checkpoints"
+    check(done == steps or (folder/"checkpoints").exists(), "out", got, "a folder that has them; or a new one, with model=load(...), to go on with that run")
+    return done == steps
 
 @patch
 def read(self:Checkpoints, step:int, state) -> Progress: # with a state like the one given

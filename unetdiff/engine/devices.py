@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['use_cores', 'tpu_hosts', 'several_processes', 'start_devices', 'has_started', 'join_processes', 'any_process',
-           'mesh_for', 'idle_remark', 'trim_to_devices', 'shard_axis', 'is_random_key', 'key_numbers', 'place_array',
-           'place', 'accumulate_gradients', 'gather_params', 'mean_over_devices', 'sharded_value_and_grad', 'Layout',
-           'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches', 'Programs', 'usual_promotion',
-           'random_key', 'draw', 'keep_compiled', 'repository_file', 'start_notebook']
+           'of_first', 'mesh_for', 'idle_remark', 'trim_to_devices', 'shard_axis', 'is_random_key', 'key_numbers',
+           'place_array', 'place', 'accumulate_gradients', 'gather_params', 'mean_over_devices',
+           'sharded_value_and_grad', 'Layout', 'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches',
+           'Programs', 'usual_promotion', 'random_key', 'draw', 'keep_compiled', 'repository_file', 'start_notebook']
 
 # %% ../../nbs/engine/devices.ipynb #de-004
 import math, os, warnings
@@ -78,6 +78,10 @@ def any_process(*flags) -> list: # of bool
     "Each of these flags, raised if any process has raised it; every process has to ask."
     return list(flags) if jax.process_count() == 1 else multihost_utils.process_allgather(np.array(flags)).any(0).tolist()
 
+def of_first(number:int) -> int:
+    "The number that the first process has; every process has to ask."
+    return number if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
 # %% ../../nbs/engine/devices.ipynb #de-011
 @checked
 def mesh_for(batch_size:Count, devices:list=None) -> Mesh: # its only axis is called "batch"
@@ -96,7 +100,7 @@ def idle_remark(batch_size:int, parts:int) -> list: # of one sentence, or of non
 def trim_to_devices(n:int, parts:int) -> int: # so many that all devices have the same share
     "Of `n` rows so many as all devices share evenly; all, if there are too few."
     shares = jax.device_count()*parts
-    kept = n//shares*shares or n
+    kept = n//shares*shares or n//parts*parts
     if kept < n: warnings.warn(f"batch_size: got None, all of {n} pictures; {kept} are used, which {jax.device_count()} devices share evenly")
     return kept
 
@@ -241,7 +245,7 @@ def at_a_time(batch_size:int|None, # rows of a training step; None: all
               parts:int=1         # in which a device works through its share
              ) -> int: # a power of two, at most 64
     "How many rows fit into the memory of a training step where no gradient is wanted: twice as many."
-    return 2**min(6, 1 + int(math.log2((batch_size or 32)//parts)))
+    return 2**min(6, 1 + int(math.log2(max(1, (batch_size or 32)//parts))))
 
 def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each) -> anything
                 shared:tuple,     # what all batches share
@@ -252,7 +256,7 @@ def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each
     use_cores()
     n = len(each[0])
     if n <= 8: batch_size = min(batch_size, 8)
-    mesh = mesh_for(max(1, batch_size//4), jax.local_devices()) # at least four rows a device: a row alone is rounded otherwise than among others
+    mesh = mesh_for(batch_size, jax.local_devices()[:max(1, batch_size//4)]) # at least four rows a device: a row alone is rounded otherwise than among others
     on_devices = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     shared = on_devices(shared)
     def run(i): # numbers of the rows

@@ -8,6 +8,7 @@ __all__ = ['prefix', 'on_hub', 'hub', 'asking', 'fetch', 'put', 'folder_of']
 # %% ../../nbs/engine/hub.ipynb #hu-004
 import os
 from contextlib import contextmanager
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,10 +63,10 @@ def put(folder, name:str, *, private:bool=False, message:str="A run of unetdiff"
     return str(made)
 
 @contextmanager
-def folder_of(path, usual, names:tuple): # a folder, an address on the Hub, or None; the folder that stands for None; files that are fetched
+def folder_of(path, usual:str, names:tuple): # a folder, an address on the Hub, or None; the package's folder that stands for None; files that are fetched
     "The folder that is meant, in a `with`; one from the Hub goes away afterwards."
     if not on_hub(path):
-        yield Path(str(usual)) if path is None else as_path(path)
+        yield Path(str(files("unetdiff")/usual)) if path is None else as_path(path)
         return
     with TemporaryDirectory() as folder:
         fetch(path, names, folder)

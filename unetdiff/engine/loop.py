@@ -19,7 +19,7 @@ from typing import Any
 import jax, numpy as np
 from tqdm.auto import tqdm
 from .checkpoints import Checkpoints, or_warn, write_run
-from .devices import any_process
+from .devices import any_process, of_first
 
 # %% ../../nbs/engine/loop.ipynb #lo-007
 @contextmanager
@@ -164,7 +164,9 @@ def ask(callback:Callable, # (step, metrics, run) -> True to stop
        ): # -> hook
     "A hook that calls a function of the user's, which may stop the training as Ctrl-C would."
     def after_report(progress, run):
-        if callback(len(progress.losses), run.metrics, run) is True: signals.append(signal.SIGINT)
+        answer = callback(len(progress.losses), run.metrics, run)
+        is_truth = isinstance(answer, bool) or getattr(answer, "dtype", None) == bool and answer.ndim == 0
+        if is_truth and answer: signals.append(signal.SIGINT)
     return after_report
 
 # %% ../../nbs/engine/loop.ipynb #lo-010f
@@ -214,7 +216,7 @@ def steps_until(end:float,       # on the clock `time.monotonic`
     step = max((second - first - (third - second))/15, (second - first)/40) # by the difference of 20 and 5; noise may make that too small
     report = max(0, second - first - 20*step)
     left = end - begun - third - first
-    return max(1, int(left/(step + report/100)))
+    return of_first(max(1, int(left/(step + report/100)))) # the same in all processes
 
 # %% ../../nbs/engine/loop.ipynb #lo-012b2
 def steps_in(minutes:float,
