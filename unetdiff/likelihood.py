@@ -152,8 +152,7 @@ def summary(nats,  # `[n]` log p(x) of each picture
 
 # %% ../nbs/08_likelihood.ipynb #08-034
 def _continuous(run, images, labels, levels, key):
-    "Checked pictures of a run's shape, dequantised, in its network's range."
-    images = as_images(images) # those held back, perhaps
+    "Pictures, checked to be of a run's shape, dequantised, in its network's range."
     shape, (lo, hi) = tuple(run.info["shape"]), run.recipe.pixel_range
     check(images.shape[1:] == shape and len(images) > 1, "images", f"shape {images.shape}",
           f"[n, {', '.join(map(str, shape))}] with n from 2")
@@ -178,6 +177,8 @@ def bits_per_dim(self:Run,
                 ) -> dict: # `bound`, `bound_error`, `flow`, `flow_error`, `n`
     "Bits per dimension by the bound and by the flow, and their standard errors."
     if images is None: images, labels, condition, *_ = *self.held_out, condition
+    images = as_images(images)
+    check(len(images) > 1, "images", f"{len(images)} picture (None stands for those held back)", "at least 2")
     k1, k2 = jax.random.split(random_key(seed))
     x = _continuous(self, images, labels, levels, k1)
     at, n = rising_points(self.recipe.process.schedule, stops, low, high), len(x)

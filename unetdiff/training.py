@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['optimizers', 'usual_lr', 'presets', 'recipe_groups', 'may_change', 'TrainState', 'loss_fn', 'adamw', 'average_decay',
-           'ema_update', 'train_step', 'Recipe', 'usual_recipe', 'is_seen_often', 'recipe_for', 'train_steps',
-           'held_out_loss', 'Run', 'load', 'fit', 'finished', 'fit_watched', 'train', 'train_digits']
+           'ema_update', 'train_step', 'Recipe', 'recipe_for', 'train_steps', 'held_out_loss', 'Run', 'load', 'fit',
+           'finished', 'fit_watched', 'train', 'train_digits']
 
 # %% ../nbs/03_training.ipynb #03-004
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from flax import nnx
 from .data import batch_at, digits, hidden_values, hold_back, take_rows, vary
 from .diffusion import Interval, Process, draw_noise, loss, losses, suited_noise
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, check, checked, choose
-from .engine.checkpoints import Checkpoints, Progress, check_free, from_plain, is_custom, is_finished, named_arrays, own_entries, read_run, remembered, run_files, what_stays, with_arrays, write_run
+from .engine.checkpoints import Checkpoints, Progress, check_free, from_plain, is_custom, is_finished, kept_settings, named_arrays, own_entries, read_run, remembered, run_files, what_stays, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.hub import folder_of
 from .engine.optimizers import climb_and_fall, clipped_adamw, default_lr, lower_if_long, muon, rate_after
@@ -135,20 +135,12 @@ presets = {"default": Recipe(),
                               weighting="snr_ratio", time_sampler="early_first", gradient_penalty=.02, optimizer="clipped_adamw", steps=5001, batch_size=None, averaging=None, sampler="ddpm_large", sample_steps=1000, spacing="uniform", guidance=1., thresholding="none")}
 
 # %% ../nbs/03_training.ipynb #03-030b
-def usual_recipe(images, **settings) -> Recipe: # as in `recipe_for`
-    "The default, with more steps for larger pictures."
-    return Recipe(**dict(steps=Recipe.steps if max(images.shape[1:3]) <= 8 else 8000) | settings)
-
-def is_seen_often(images, **settings) -> bool: # as in `recipe_for`
-    "Will each of these pictures be seen more than 600 times?"
-    recipe = usual_recipe(images, **settings)
-    return 600*len(images) < recipe.steps*(recipe.batch_size or len(images))
-
-def recipe_for(images, few:bool=None, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; could they be learned by heart? None: if each is seen often; entries of `Recipe`
+def recipe_for(images, few:bool=None, **settings) -> Recipe: # `[N, H, W, C]` in [0, 1], or `Pictures`; could they be learned by heart? None: if each is seen more than 600 times; entries of `Recipe`
     "The recipe for these pictures: what is not set follows from up to 1,024 of them."
     some = a_few(images, 1024)
-    if few is None: few = is_seen_often(images, **settings)
-    return replace(usual_recipe(images, **settings), **suited_noise(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
+    base = Recipe(**dict(steps=Recipe.steps if max(some.shape[1:3]) <= 8 else 8000) | settings)
+    if few is None: few = 600*len(images) < base.steps*(base.batch_size or len(images))
+    return replace(base, **suited_noise(some, **settings) | dict(augment=.125*few) | settings | dict(net=net_for(some.shape[1:], few) | settings.get("net", {})))
 
 # %% ../nbs/03_training.ipynb #03-032
 @partial(Programs, keep=8, donate_argnames="state")
@@ -304,7 +296,8 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
         trial = partial(train, *as_given((images, (labels, None)), known), condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
         settings_for = lambda steps: {} if model is not None else {k: getattr(recipe_for(images, **kwargs | dict(steps=steps)), k) for k in ("augment", "net")}
         kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial, settings_for), not resume)
-    few = remembered(out, "few pictures", partial(is_seen_often, images, **kwargs), not resume) # they stay few, should more steps follow
+    kept = kept_settings(out) if resume else None # pictures that were few stay few, should more steps follow
+    few = kept and bool(kept["net"].get("dropout") if "augment" in kwargs else kept["augment"])
     recipe = replace(base, **kwargs) if is_run else recipe_for(images, few, **({} if model is None else dict(augment=0.)) | kwargs) # your own network is not told of it
     if is_run and recipe.highest_lr and recipe.lr is None: recipe = replace(recipe, lr=rate_after(len(model.history["loss"]), recipe.steps, recipe.highest_lr))
     condition = as_condition(condition, len(images))
@@ -329,9 +322,10 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     "Train a diffusion model on scikit-learn's digits."
     start_devices()
     recipe = choose(presets, preset, "preset")
-    check(recipe == presets["default"] or not isinstance(kwargs.get("model"), Run), "preset", repr(preset), "none where a run goes on, which has its own recipe")
+    check(preset == "default" or not isinstance(kwargs.get("model"), Run), "preset", repr(preset), "none where a run goes on, which has its own recipe")
     check(recipe != presets["tutorial"] or digit is not None, "digit", "None", 'a digit from 0 to 9 with preset "tutorial", whose network takes no labels')
     images, labels = digits(digit)
-    settings = {} if recipe == presets["default"] else vars(recipe) | dict(net=whole_net(recipe.net)) # the default is what `train` chooses for the digits
+    changed = {name: v for name, v in vars(recipe).items() if v != getattr(Recipe(), name)}
+    settings = changed if preset == "default" else vars(recipe) | dict(net=whole_net(recipe.net)) # the default is what `train` chooses for the digits
     if kwargs.get("minutes") is not None: settings.pop("steps", None)
     return train(images, labels if digit is None else None, **settings | kwargs | ({} if steps is None else dict(steps=steps)))

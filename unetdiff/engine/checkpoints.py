@@ -7,7 +7,7 @@ __all__ = ['run_files', 'check_free', 'replace_file', 'remembered', 'or_warn', '
            'to_plain', 'own_entries', 'what_stays', 'from_plain', 'check_known', 'with_own', 'named_arrays',
            'network_arrays', 'check_savable', 'with_arrays', 'write_run', 'read_run', 'pack', 'unpack', 'forms',
            'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
-           'OtherComputation', 'differences', 'check_same', 'is_finished']
+           'OtherComputation', 'differences', 'check_same', 'kept_settings', 'is_finished']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
 import json, math, os, shutil, time, warnings, zlib
@@ -345,6 +345,11 @@ def differences(there, here, name:str="") -> list:
 def check_same(other:list, out): # of differences
     "Refuse a folder of another computation, and say what differs."
     check(not other, "out", f"{str(out)!r}, which holds another run ({'; '.join(other)})", "the folder of the same run, or a new one")
+
+def kept_settings(folder) -> dict|None:
+    "The settings of the run in a folder; None where there is none, or no folder."
+    if folder is None or not (folder/"run.json").exists(): return None
+    return from_plain(read_folder(folder)[0]["recipe"])
 
 def is_finished(folder:Path,
                 about:dict, # of the run: its `recipe`, perhaps not all of it, and `info`, as plain data
