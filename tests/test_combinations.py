@@ -132,6 +132,7 @@ def test_a_student_with_an_optimizer_of_ones_own(run):
 
 def test_a_students_student_is_not_told_of_ends(run):
     first = run.distill(2, method="shortcut", count=32, progress=False)
+    with pytest.raises(ValueError, match="net: got ends=True, but takes it only with a loss"): train(rng.random((24, 8, 8), np.float32), net=dict(ends=True))
     assert first.recipe.net["ends"] and "ends" not in first.distill(2, count=32, progress=False).recipe.net
 
 

@@ -110,6 +110,7 @@ class Recipe:
         check(self.lr is None or self.optimizer in [*optimizers, *optimizers.values()], "lr", self.lr, "nothing beside an optimizer of your own, which has its learning rate")
         check(choose(losses, self.loss, "loss") is loss or not self.gradient_penalty, "gradient_penalty", self.gradient_penalty, "0 beside another loss than 'denoising'")
         check_net(self.net)
+        check(self.loss != "denoising" or not self.net.get("ends"), "net", "ends=True", "it only with a loss that says where a step ends, as those of `run.distill` do")
         self.process # refuses what does not fit together
 
     @property
