@@ -1,4 +1,5 @@
 """Trainings that are interrupted, damaged, locked out or short of disk: they go on, or say why not."""
+import json
 import shutil
 import signal
 import warnings
@@ -225,7 +226,9 @@ def test_run_without_its_checkpoints_is_not_trained_anew(tmp_path, bars, small):
     out = tmp_path/"run"
     train(bars, **small).save(out)
     assert len(train(bars, out=out, resume=True, **small).history["loss"]) == 4
+    (out/"checkpoints").mkdir()
     with pytest.raises(ValueError, match="a run of 4 steps without its checkpoints"): train(bars, out=out, resume=True, **(small | dict(steps=8)))
+    with pytest.raises(ValueError, match="steps: got 2, but takes at least the 4"): train(bars, out=out, resume=True, **(small | dict(steps=2)))
 
 
 def test_few_pictures_stay_few_when_more_steps_follow(tmp_path, bars):
@@ -234,6 +237,31 @@ def test_few_pictures_stay_few_when_more_steps_follow(tmp_path, bars):
     first = train(bars[:8], steps=4, **few)
     longer = train(bars[:8], steps=602, callback=lambda step, *_: step > 4, **few)
     assert longer.recipe.net == first.recipe.net and longer.recipe.augment == 0 and len(longer.history["loss"]) == 6
+
+
+def test_a_network_of_ones_own_on_few_pictures_is_resumed(tmp_path, bars, small):
+    few = small | dict(out=tmp_path/"run", resume=True, steps=80, log_every=40)
+    first, again = (train(bars[:8], **few) for _ in range(2))
+    np.testing.assert_array_equal(first.history["loss"], again.history["loss"])
+    assert len(train(bars[:8], **(few | dict(steps=120))).history["loss"]) == 120
+
+
+def test_settings_that_an_earlier_version_did_not_have(tmp_path, bars, small):
+    out = tmp_path/"run"
+    train(bars, out=out, **small)
+    about = json.loads((out/"run.json").read_text())
+    del about["recipe"]["flips"], about["recipe"]["augment"]
+    (out/"run.json").write_text(json.dumps(about))
+    assert len(train(bars, out=out, resume=True, **small).history["loss"]) == 4
+    (out/"run.json").write_text("[]")
+    with pytest.raises(ValueError, match="path: got .* of which a part is missing"): train(bars, out=out, resume=True, **small)
+
+
+def test_a_finished_run_with_a_sampler_of_ones_own(tmp_path, bars, small):
+    "The sampler may be another one when a training is resumed."
+    out = tmp_path/"run"
+    train(bars, out=out, sampler=lambda *a: a, **small)
+    assert train(bars, out=out, resume=True, sampler="ddim", **small).recipe.sampler == "ddim"
 
 
 def test_wrong_settings_of_checkpoints_leave_nothing_behind(tmp_path, bars):

@@ -9,8 +9,8 @@ from networks import Dense
 
 from unetdiff import digits, load, pictures, samplers, train
 from unetdiff.cli import command
-from unetdiff.engine.devices import mesh_for
-from unetdiff.sampling import churned
+from unetdiff.engine.devices import sampling_mesh
+from unetdiff.sampling import churned, ddim
 from unetdiff.sharing import report_to
 from unetdiff.viz import explore_controls, image_grid, monitor
 
@@ -43,7 +43,7 @@ def test_any_number_at_a_time_on_several_devices(run, n):
 @pytest.mark.parametrize("devices", [1, 2, 3, 4, 8])
 def test_shares_are_even(devices):
     for size in range(1, 129):
-        n = mesh_for(size, [object()]*max(1, min(devices, size//4))).size
+        n = sampling_mesh(size, [*range(devices)]).size
         assert size % n == 0 and (n == 1 or size//n >= 4)
 
 
@@ -128,6 +128,7 @@ def test_guidance_by_the_back_door_is_refused(run, student):
 def test_a_student_with_an_optimizer_of_ones_own(run):
     assert run.distill(2, count=32, optimizer=optax.adam(1e-3), progress=False).recipe.lr is None
     assert run.distill(2, count=32, optimizer="muon", progress=False).recipe.highest_lr == .012
+    assert run.distill(2, count=32, optimizer="adamw", batch_size=None, grad_accum_steps=3, progress=False).recipe.lr == run.distill(2, count=32, progress=False).recipe.lr
 
 
 def test_a_students_student_is_not_told_of_ends(run):
@@ -137,7 +138,7 @@ def test_a_students_student_is_not_told_of_ends(run):
 
 
 @pytest.mark.parametrize("teacher, says", [(dict(sampler=samplers["ddpm"]), "which draws fresh noise"), (dict(sampler="ddpm_large"), "which draws fresh noise"),
-                                           (dict(spacing=churned("karras", .4)), "a spacing that goes back up")])
+                                           (dict(spacing=churned("karras", .4)), "which draws fresh noise"), (dict(sampler=partial(ddim, eta=.5)), "which draws fresh noise")])
 def test_a_teacher_draws_no_fresh_noise(run, teacher, says):
     with pytest.raises(ValueError, match=says): run.distill(2, count=32, teacher=teacher)
 

@@ -26,8 +26,9 @@ def test_grid_refuses(name, bad):
     refuses(lambda: show_images(tiles, **{name: bad}), f"{name}: got")
 
 
-def test_grid_refuses_two_channels():
-    show_images(np.zeros((1, 4, 4, 2))) # the mean of its channels
+def test_two_channels_are_drawn_by_their_mean():
+    drawn = show_images(np.stack([np.zeros((1, 4, 4)), np.ones((1, 4, 4))], -1)).axes[0].images[0].get_array()
+    assert drawn.shape == (4, 4) and (drawn == .5).all()
 
 
 def test_one_digit():

@@ -155,7 +155,7 @@ def test_a_condition_is_asked_for():
     assert run.distill(condition=x.mean((1, 2)), **quick).sample(2, condition=[.5]).shape == (2, 8, 8, 1)
 
 
-@pytest.mark.parametrize("how, said", [(dict(evaluations=3), "evaluations: got 3, but takes 1, 2 or 4"), (dict(method="magic"), "method: got 'magic'"), (dict(teacher=dict(sampler="ddpm")), "teacher: got sampler 'ddpm'"),
+@pytest.mark.parametrize("how, said", [(dict(evaluations=3), "evaluations: got 3, but takes 1, 2 or 4"), (dict(method="magic"), "method: got 'magic'"), (dict(teacher=dict(sampler="ddpm")), "teacher: got {'sampler': 'ddpm'}, which draws"),
                                        (dict(count=0), "count: got 0"), (dict(lr=-1.), "lr: got -1")])
 def test_distill_refuses(teacher, how, said):
     with pytest.raises(ValueError, match=said): teacher.distill(**quick | how)

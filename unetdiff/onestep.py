@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['methods', 'Looks', 'join_pair', 'split_pair', 'distance', 'pair_loss', 'level_times', 'lattice', 'neighbour_times',
            'within', 'with_fresh_noise', 'consistency_loss', 'noise_left', 'both_steps', 'span_times', 'shortcut_loss',
-           'meanflow_loss', 'Method', 'student_recipe', 'student_net', 'teacher_plan', 'student_data',
-           'weights_checksum', 'digits_student']
+           'meanflow_loss', 'Method', 'student_recipe', 'student_net', 'draws_fresh_noise', 'teacher_plan',
+           'student_data', 'weights_checksum', 'digits_student']
 
 # %% ../nbs/09_onestep.ipynb #09-004
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from .data import split, take_rows, to_range
 from .diffusion import Process, add_noise, denoise, losses, per_image, time_samplers
 from .engine.arguments import Count, Function, PathLike, Rule, Seed, Settings, Switch, as_array, at_least, check, checked, choose
 from .engine.checkpoints import Checkpoints, check_free, checksum, named_arrays, what_stays
-from .engine.devices import start_devices
+from .engine.devices import start_devices, trim_to_devices
 from .engine.loop import watch
 from .engine.sources import condition_shape
-from .sampling import samplers, spacings
+from .sampling import NoiseLevel, sampler_step, spacings
 from .training import Recipe, Run, finished, fit_watched, load, may_change
 from .unet import count_params, init, unet_for
 
@@ -177,8 +177,8 @@ def student_recipe(recipe:Recipe, # the teacher's
     prediction = "v" if recipe.prediction == "eps" else recipe.prediction # pure noise says nothing of the picture in it
     fixed = dict(net=net, prediction=prediction, loss=method.loss, time_sampler=method.times(evaluations), weighting="uniform", gradient_penalty=0., shift=1., label_dropout=0., flips=False, augment=0., guidance=1.)
     for name in settings.keys() & fixed.keys(): check(False, name, repr(settings[name]), "nothing here: the method and the teacher decide it")
-    rate = {} if "optimizer" in settings else dict(lr=method.lr)
-    usual = dict(optimizer="adamw", lr=None, batch_size=128, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, thresholding="clip") | rate
+    rate = dict(lr=method.lr) if settings.get("optimizer", "adamw") == "adamw" else {}
+    usual = dict(optimizer="adamw", lr=None, batch_size=128, grad_accum_steps=1, averaging=17., sampler="ddim", spacing="jumps", sample_steps=evaluations, thresholding="clip") | rate
     return replace(recipe, **usual | settings | fixed)
 
 def student_net(run:Run, recipe:Recipe, seed:int) -> nnx.Module:
@@ -192,17 +192,20 @@ def student_net(run:Run, recipe:Recipe, seed:int) -> nnx.Module:
     return nnx.merge(graph, nnx.from_flat_state(taken), rest)
 
 # %% ../nbs/09_onestep.ipynb #09-063a
-_with_fresh_noise = ("ddpm", "ddpm_large", "dpmpp_2m_sde")
+def draws_fresh_noise(plan) -> bool: # from `run.plan`
+    "Does this walk add noise on its way? Tried on a pixel, without any network."
+    x = np.ones((1, 1, 1, 1), np.float32)
+    at = [NoiseLevel(*v) for v in zip(*plan.at)]
+    with jax.disable_jit(), jax.transfer_guard("allow"):
+        moves = [[sampler_step(plan.rule, lambda x, t: x, x, t, s, (x, np.float32(0)), z)[0] for z in (0*x, x)] for t, s in zip(at, at[1:])]
+    return any(bool(a != b) for a, b in moves)
 
 def teacher_plan(run:Run, teacher:dict) -> dict: # what the user has set
     "How a teacher draws: as ever, but without fresh noise on the way. Arguments of `run.plan`."
-    usual = run.recipe.sampler
-    plan = dict(sampler="dpmpp_2m" if usual in _with_fresh_noise else usual) | {name: v for name, v in teacher.items() if v is not None}
-    walk = run.plan(**plan)
-    is_fresh = walk.rule in [samplers[name] for name in _with_fresh_noise]
-    check(not is_fresh, "teacher", f"sampler {plan['sampler']!r}, which draws fresh noise", "one that does not, 'dpmpp_2m' for example")
-    goes_up = (np.diff(walk.at.sigma/walk.at.alpha) > 0).any()
-    check(not goes_up, "teacher", "a spacing that goes back up, with fresh noise", "one that only goes down")
+    given = {name: v for name, v in teacher.items() if v is not None}
+    usual = "dpmpp_2m" if draws_fresh_noise(run.plan()) else run.recipe.sampler
+    plan = dict(sampler=usual) | given
+    check(not draws_fresh_noise(run.plan(**plan)), "teacher", f"{plan}, which draws fresh noise", "a sampler that does not, 'dpmpp_2m' for example, and a spacing that only goes down")
     return plan
 
 def student_data(run:Run, recipe:Recipe, count:int, condition, seed:int, progress:bool, plan:dict) -> tuple: # as in `fit`
@@ -211,6 +214,7 @@ def student_data(run:Run, recipe:Recipe, count:int, condition, seed:int, progres
     given = run._given_for(count, label, condition, seed)
     pair = join_pair(recipe.process, np.asarray(to_range(images, *recipe.pixel_range)), z)
     rows, test_rows, *_ = split(np.arange(count), given[0], min(.5, 256/count))
+    if recipe.batch_size is None: rows = rows[:trim_to_devices(len(rows), recipe.grad_accum_steps)]
     held_out = jax.device_put((pair[test_rows], take_rows(given, test_rows)))
     return pair[rows], held_out[0], take_rows(given, rows), held_out[1]
 

@@ -319,7 +319,7 @@ def plan(self:Run,
     check(r["guidance"] == 1 or told != (None, None) or weaker, "guidance", guidance, takes)
     takes = "1, for a student draws as its teacher was guided"
     check(r["guidance"] == 1 or "teacher" not in self.info, "guidance", guidance, takes)
-    check(r["guidance"] != 1 or weaker is None, "guidance", guidance, "another number than 1, which would not lead away from the weaker run")
+    check(r["guidance"] != 1 or weaker is None, "guidance", r["guidance"], "another number than 1, which would not lead away from the weaker run")
     schedule = self.recipe.process.schedule
     t = np.asarray(choose(spacings, r["spacing"], "spacing")(schedule, r["sample_steps"]))
     rule = choose(samplers, r["sampler"], "sampler")

@@ -18,7 +18,7 @@ from flax import nnx
 from .data import batch_at, digits, hidden_values, hold_back, take_rows, vary
 from .diffusion import Interval, Process, draw_noise, loss, losses, suited_noise
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, check, checked, choose
-from .engine.checkpoints import Checkpoints, Progress, check_free, from_plain, is_custom, is_finished, kept_settings, named_arrays, own_entries, read_run, remembered, run_files, what_stays, with_arrays, write_run
+from .engine.checkpoints import Checkpoints, Progress, check_free, from_plain, is_finished, kept_run, named_arrays, read_run, remembered, run_files, what_stays, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.hub import folder_of
 from .engine.optimizers import climb_and_fall, clipped_adamw, default_lr, lower_if_long, muon, rate_after
@@ -110,7 +110,7 @@ class Recipe:
         check(self.lr is None or self.optimizer in [*optimizers, *optimizers.values()], "lr", self.lr, "nothing beside an optimizer of your own, which has its learning rate")
         check(choose(losses, self.loss, "loss") is loss or not self.gradient_penalty, "gradient_penalty", self.gradient_penalty, "0 beside another loss than 'denoising'")
         check_net(self.net)
-        check(self.loss != "denoising" or not self.net.get("ends"), "net", "ends=True", "it only with a loss that says where a step ends, as those of `run.distill` do")
+        check(choose(losses, self.loss, "loss") is not loss or not self.net.get("ends"), "net", "ends=True", "it only with a loss that says where a step ends: 'shortcut' or 'meanflow'")
         self.process # refuses what does not fit together
 
     @property
@@ -253,8 +253,8 @@ may_change = ("steps", "log_every", "sampler", "sample_steps", "spacing", "guida
 
 def finished(out, about:dict, recipe:Recipe, model) -> Run|None: # from `what_stays`
     "The run in folder `out`, if it is this one and has all its steps."
-    if not is_finished(out, about, recipe.steps): return None
-    return replace(load(out, model=model if about["info"]["own_net"] else None, **own_entries(recipe)), recipe=recipe)
+    if not is_finished(out, about, vars(Recipe()), recipe.steps): return None
+    return load(out, model=model if about["info"]["own_net"] else None, **vars(recipe))
 
 def fit_watched(net, recipe:Recipe, data:tuple, held_out:tuple, info:dict, seed, fsdp, watching) -> Run: # as in `fit` and `Run`; from `watch`
     "Train, with all hooks that were asked for; the run."
@@ -293,19 +293,19 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     recipe = replace(base, **kwargs)
     if model is not None: check_unchanged(recipe, base, is_run)
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
+    kept, *_ = resume and kept_run(out) or [None] # pictures that were few stay few, should more steps follow
+    few = kept and bool(kept["net"].get("dropout") if "augment" in kwargs or model is not None else kept.get("augment"))
     if minutes is not None:
         trial = partial(train, *as_given((images, (labels, None)), known), condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
-        settings_for = lambda steps: {} if model is not None else {k: getattr(recipe_for(images, **kwargs | dict(steps=steps)), k) for k in ("augment", "net")}
+        settings_for = lambda steps: {} if model is not None else {k: getattr(recipe_for(images, few, **kwargs | dict(steps=steps)), k) for k in ("augment", "net")}
         kwargs["steps"] = remembered(out, f"steps in {minutes} minutes", partial(steps_in, minutes, trial, settings_for), not resume)
-    kept = kept_settings(out) if resume else None # pictures that were few stay few, should more steps follow
-    few = kept and bool(kept["net"].get("dropout") if "augment" in kwargs else kept["augment"])
     recipe = replace(base, **kwargs) if is_run else recipe_for(images, few, **({} if model is None else dict(augment=0.)) | kwargs) # your own network is not told of it
     if is_run and recipe.highest_lr and recipe.lr is None: recipe = replace(recipe, lr=rate_after(len(model.history["loss"]), recipe.steps, recipe.highest_lr))
     condition = as_condition(condition, len(images))
     info = describe(images, condition) | known | dict(seed=seed, own_net=model.info["own_net"] if is_run else model is not None)
     if is_run: check_told(info, model.info)
     net = init(unet_for(recipe, info["shape"][-1], info["classes"], condition_shape(info)), seed) if model is None else check_network(model.model if is_run else model, info["shape"], info["classes"], condition_shape(info))
-    about = what_stays(recipe, info, may_change + ("lr",)*(is_run and "lr" not in kwargs), fsdp=fsdp) # a run's rate follows from its steps
+    about = what_stays(recipe, info, may_change + ("lr",)*(is_run and "lr" not in kwargs)) # a run's rate follows from its steps
     if out is not None and resume and (done := finished(out, about, recipe, net)): return done
     data, held_out = hold_back(images, (labels, condition), recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
     said = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, info['shape']))}, {info['classes'] or 'no'} labels{', augmented'*bool(recipe.augment)}", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
@@ -327,6 +327,6 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     check(recipe != presets["tutorial"] or digit is not None, "digit", "None", 'a digit from 0 to 9 with preset "tutorial", whose network takes no labels')
     images, labels = digits(digit)
     changed = {name: v for name, v in vars(recipe).items() if v != getattr(Recipe(), name)}
-    settings = changed if preset == "default" else vars(recipe) | dict(net=whole_net(recipe.net)) # the default is what `train` chooses for the digits
+    settings = changed if preset == "default" else vars(recipe) | dict(net=whole_net(recipe.net | kwargs.pop("net", {}))) # the default is what `train` chooses for the digits
     if kwargs.get("minutes") is not None: settings.pop("steps", None)
     return train(images, labels if digit is None else None, **settings | kwargs | ({} if steps is None else dict(steps=steps)))

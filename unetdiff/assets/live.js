@@ -196,7 +196,8 @@ const unetdiff = (() => {
       const {about} = model, [H, W] = about.shape;
       at("load").hidden = true;
       at("tools").hidden = false;
-      fill(at("label"), [...(about.labels ?? []).map((v, i) => [i, v]), ["", "any"]], about.labels ? 0 : "");
+      const seen = (about.labels ?? []).map((v, i) => [i, v]).filter(([i]) => about.label_shares[i] > 0); // of the others there were no pictures
+      fill(at("label"), [...seen, ["", "any"]], seen.length ? seen[0][0] : "");
       at("told").hidden = !about.labels;
       fill(at("sampler"), Object.keys(about.walks).map(v => [v, v]));
       at("guidance").value = about.guidance;

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['run_files', 'check_free', 'replace_file', 'remembered', 'or_warn', 'write_folder', 'read_folder', 'is_custom',
            'to_plain', 'own_entries', 'what_stays', 'from_plain', 'check_known', 'with_own', 'named_arrays',
-           'network_arrays', 'check_savable', 'with_arrays', 'write_run', 'read_run', 'pack', 'unpack', 'forms',
-           'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
-           'OtherComputation', 'differences', 'check_same', 'kept_settings', 'is_finished']
+           'network_arrays', 'check_savable', 'with_arrays', 'write_run', 'check_whole', 'read_run', 'pack', 'unpack',
+           'forms', 'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
+           'OtherComputation', 'differences', 'check_same', 'kept_run', 'is_finished']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
 import json, math, os, shutil, time, warnings, zlib
@@ -111,9 +111,9 @@ def own_entries(settings) -> dict:
     "Those settings that are the user's own."
     return {k: v for k, v in vars(settings).items() if is_custom(v)}
 
-def what_stays(settings, info:dict, may_change:tuple, **others) -> dict: # what is known of the data; names of settings
+def what_stays(settings, info:dict, may_change:tuple) -> dict: # what is known of the data; names of settings
     "What has to be the same where a training goes on, as plain data."
-    return dict(recipe=to_plain(settings, may_change), info=info, **others)
+    return dict(recipe=to_plain(settings, may_change), info=info)
 
 def from_plain(saved): # plain data
     "Plain data as it was before JSON made lists of its tuples, in Python's own numbers."
@@ -180,6 +180,11 @@ def write_run(run,        # has `model`, `recipe`, `info`, `history`, `held_out`
     about = {"unetdiff": __version__, "recipe": to_plain(run.recipe), "info": run.info, "history": {k: v.tolist() for k, v in run.history.items()}}
     write_folder(path, about, {"model": network_arrays(run.model), "held_out": held_out, "snapshots": run.snapshots})
 
+def check_whole(saved, path, *others): # from run.json; whether other parts are there
+    "Refuse a run of which a part is missing."
+    is_whole = isinstance(saved, dict) and {"unetdiff", "recipe", "info", "history"} <= saved.keys() and all(others)
+    check(is_whole, "path", f"{str(path)!r}, of which a part is missing", "a folder that `run.save` has written")
+
 def read_run(path:Path,
              usual:dict,       # settings where nothing else is said
              given:dict,       # settings that are the user's own, handed in again
@@ -188,10 +193,9 @@ def read_run(path:Path,
             ) -> tuple: # settings, the network's arrays, then a run's `history`, `held_out`, `info` and `snapshots`
     "What `write_run` wrote."
     saved, weights, held_out, snapshots = read_folder(path, "model", "held_out", "snapshots")
-    is_whole = {"unetdiff", "recipe", "info", "history"} <= saved.keys() and "images" in held_out
-    check(is_whole, "path", f"{str(path)!r}, of which a part is missing", "a folder that `run.save` has written")
+    check_whole(saved, path, "images" in held_out)
     check_known(saved, usual, path)
-    info, settings = saved["info"], from_plain(saved["recipe"])
+    info, settings = saved["info"], usual | from_plain(saved["recipe"])
     settings |= {k: usual[k] for k in forget if isinstance(settings[k], dict)}
     missing = ["model"]*(info["own_net"] and not has_model)
     settings = with_own(settings, given, missing, path)
@@ -346,24 +350,26 @@ def check_same(other:list, out): # of differences
     "Refuse a folder of another computation, and say what differs."
     check(not other, "out", f"{str(out)!r}, which holds another run ({'; '.join(other)})", "the folder of the same run, or a new one")
 
-def kept_settings(folder) -> dict|None:
-    "The settings of the run in a folder; None where there is none, or no folder."
+def kept_run(folder) -> tuple|None: # settings, what is known of the data, number of steps
+    "What is known of the run in a folder; None where there is none, or no folder."
     if folder is None or not (folder/"run.json").exists(): return None
-    return from_plain(read_folder(folder)[0]["recipe"])
+    saved, = read_folder(folder)
+    check_whole(saved, folder)
+    return from_plain(saved["recipe"]), from_plain(saved["info"]), len(saved["history"]["loss"])
 
 def is_finished(folder:Path,
                 about:dict, # of the run: its `recipe`, perhaps not all of it, and `info`, as plain data
+                usual:dict, # settings where a run of an earlier version says nothing
                 steps:int   # that it is to have
                ) -> bool:
-    "Does the folder hold this run, with so many steps? Another run is refused, and one with fewer steps that cannot go on."
-    if not (folder/"run.json").exists(): return False
-    saved, = read_folder(folder)
-    recipe = {k: v for k, v in saved["recipe"].items() if k in about["recipe"]}
-    there, here = map(from_plain, (dict(recipe=recipe, info=saved["info"]), dict(recipe=about["recipe"], info=about["info"])))
-    check_same(differences(there, here), folder)
-    done = len(saved["history"]["loss"])
+    "Does the folder hold this run, with so many steps? Another run is refused, and one that cannot go on."
+    if not (kept := kept_run(folder)): return False
+    recipe, info, done = kept
+    there = dict(recipe={k: v for k, v in (usual | recipe).items() if k in about["recipe"]}, info=info)
+    check_same(differences(there, from_plain(about)), folder)
+    check(done <= steps, "steps", steps, f"at least the {done} that the folder has already")
     got = f"{str(folder)!r}, a run of {done} steps without its checkpoints"
-    check(done == steps or (folder/"checkpoints").exists(), "out", got, "a folder that has them; or a new one, with model=load(...), to go on with that run")
+    check(done == steps or any(folder.glob("checkpoints/[0-9]*")), "out", got, "a folder that has them; or a new one, with model=load(...), to go on with that run")
     return done == steps
 
 @patch

@@ -6,8 +6,9 @@
 __all__ = ['use_cores', 'tpu_hosts', 'several_processes', 'start_devices', 'has_started', 'join_processes', 'any_process',
            'of_first', 'mesh_for', 'idle_remark', 'trim_to_devices', 'shard_axis', 'is_random_key', 'key_numbers',
            'place_array', 'place', 'accumulate_gradients', 'gather_params', 'mean_over_devices',
-           'sharded_value_and_grad', 'Layout', 'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'map_batches',
-           'Programs', 'usual_promotion', 'random_key', 'draw', 'keep_compiled', 'repository_file', 'start_notebook']
+           'sharded_value_and_grad', 'Layout', 'layout_for', 'copy_program', 'local_copy', 'at_a_time', 'sampling_mesh',
+           'map_batches', 'Programs', 'usual_promotion', 'random_key', 'draw', 'keep_compiled', 'repository_file',
+           'start_notebook']
 
 # %% ../../nbs/engine/devices.ipynb #de-004
 import math, os, warnings
@@ -98,10 +99,10 @@ def idle_remark(batch_size:int, parts:int) -> list: # of one sentence, or of non
     return [f"batch_size: {batch_size} pictures, which {used} of {there} devices share evenly; the others are idle"]
 
 def trim_to_devices(n:int, parts:int) -> int: # so many that all devices have the same share
-    "Of `n` rows so many as all devices share evenly; all, if there are too few."
+    "Of `n` rows so many as all devices share evenly, or, if there are too few, one device in its parts."
     shares = jax.device_count()*parts
     kept = n//shares*shares or n//parts*parts
-    if kept < n: warnings.warn(f"batch_size: got None, all of {n} pictures; {kept} are used, which {jax.device_count()} devices share evenly")
+    if kept < n: warnings.warn(f"batch_size: got None, all of {n} pictures; {kept} are used, which can be shared evenly")
     return kept
 
 # %% ../../nbs/engine/devices.ipynb #de-016
@@ -247,6 +248,10 @@ def at_a_time(batch_size:int|None, # rows of a training step; None: all
     "How many rows fit into the memory of a training step where no gradient is wanted: twice as many."
     return 2**min(6, 1 + int(math.log2(max(1, (batch_size or 32)//parts))))
 
+def sampling_mesh(batch_size:int, devices:list) -> Mesh:
+    "As many of the devices as share a batch evenly, with at least four rows each: a row alone is rounded otherwise than among others."
+    return mesh_for(batch_size, devices[:max(1, batch_size//4)])
+
 def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each) -> anything
                 shared:tuple,     # what all batches share
                 each:tuple,       # arrays with a row for each, trees of such, or None
@@ -256,7 +261,7 @@ def map_batches(program:Callable, # (*shared, numbers of the rows, *rows of each
     use_cores()
     n = len(each[0])
     if n <= 8: batch_size = min(batch_size, 8)
-    mesh = mesh_for(batch_size, jax.local_devices()[:max(1, batch_size//4)]) # at least four rows a device: a row alone is rounded otherwise than among others
+    mesh = sampling_mesh(batch_size, jax.local_devices())
     on_devices = lambda tree, *axis: jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axis)))
     shared = on_devices(shared)
     def run(i): # numbers of the rows
