@@ -418,13 +418,14 @@ def is_run(r, shape, classes, steps=2):
 
 one_bad = lambda *but: sampled_from([k for k in fields if k not in but]).flatmap(lambda k: fields[k][1].map(lambda v: {k: v}))
 
-@holds("training.train checkpoints.Checkpoints Run.classes Run.names Run.metrics", lambda images, labels, changed, **how: train(images, labels, **small | changed, **how, progress=False), 50, images=(forms(40), spoiled_pictures), labels=(lambda a: one(None, some(40, True), [2**33]*40, ["a", "b"]*20), wild | one([None, 1]*20, [.5]*40)),
+@holds("training.train checkpoints.Checkpoints Run.classes Run.names Run.seen_names Run.metrics", lambda images, labels, changed, **how: train(images, labels, **small | changed, **how, progress=False), 50, images=(forms(40), spoiled_pictures), labels=(lambda a: one(None, some(40, True), [2**33]*40, ["a", "b"]*20), wild | one([None, 1]*20, [.5]*40)),
        changed=(one({}, dict(net=presets["small"].net)), one_bad("steps", "log_every", "batch_size") | one(dict(width=3), dict(step=3), *[dict(net=net) for net in bad_nets])), model=(one(True, True, True, None).map(lambda v: v and Least()), one("x", 3, run, object(), UNet, nnx.Linear(3, 3, rngs=nnx.Rngs(0)))),
        seed=seeds, out=(one(None, "a", Path("b/c")), files), resume=switches, checkpoints=(one({}, dict(every=1)), wild | one(dict(every=0), dict(minutes=nan), dict(keep="x"), dict(often=3))), callback=(one(None, print), one("x", 3, [])),
        blame=dict(images=["labels"], changed=[*fields, "features", "channel_mults", "heads"], out=["path"]))
 def _(r, images, labels, changed, out, **_):
     is_run(r, (8, 8, 1), None if labels is None else len({*labels}))
     assert r.names is None if labels is None else r.names == sorted({*labels})
+    assert r.seen_names == r.names
     assert all(np.isfinite(v) for v in r.metrics.values())
     assert not out or (Path(out)/"run.json").is_file()
 
