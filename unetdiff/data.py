@@ -247,9 +247,7 @@ def hold_back(images, # `[N, H, W, C]` in [0, 1], or `Pictures`, which are strea
     takes = "a number, where pictures are streamed"
     check(not isinstance(images, Pictures) or parts is None, "batch_size", None, takes)
     rows, test_rows, *_ = split(np.arange(len(images)), given[0], test_size)
-    if parts is not None:
-        check(parts <= len(rows), "grad_accum_steps", parts, f"at most {len(rows)}: each step takes all training pictures, and there are so many")
-        rows = rows[:trim_to_devices(len(rows), parts)]
+    if parts is not None: rows = rows[:trim_to_devices(len(rows), parts)]
     training = images[rows], take_rows(given, rows)
     held_out = as_images(images[test_rows[:256]]), take_rows(given, test_rows[:256])
     x, told = as_seen(training, pixel_range)

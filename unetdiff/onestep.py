@@ -21,11 +21,11 @@ from tqdm.auto import tqdm
 from .data import split, take_rows, to_range
 from .diffusion import Process, add_noise, denoise, losses, per_image, time_samplers
 from .engine.arguments import Count, Function, PathLike, Rule, Seed, Settings, Switch, as_array, at_least, check, checked, choose
-from .engine.checkpoints import Checkpoints, check_free, checksum, named_arrays, what_stays
+from .engine.checkpoints import checksum, kept_run, named_arrays, training_folder, what_stays
 from .engine.devices import start_devices, trim_to_devices
 from .engine.loop import watch
 from .engine.sources import condition_shape
-from .sampling import NoiseLevel, sampler_step, spacings
+from .sampling import spacings, steps_on_a_pixel
 from .training import Recipe, Run, finished, fit_watched, load, may_change
 from .unet import count_params, init, unet_for
 
@@ -193,12 +193,9 @@ def student_net(run:Run, recipe:Recipe, seed:int) -> nnx.Module:
 
 # %% ../nbs/09_onestep.ipynb #09-063a
 def draws_fresh_noise(plan) -> bool: # from `run.plan`
-    "Does this walk add noise on its way? Tried on a pixel, without any network."
-    x = np.ones((1, 1, 1, 1), np.float32)
-    at = [NoiseLevel(*v) for v in zip(*plan.at)]
-    with jax.disable_jit(), jax.transfer_guard("allow"):
-        moves = [[sampler_step(plan.rule, lambda x, t: x, x, t, s, (x, np.float32(0)), z)[0] for z in (0*x, x)] for t, s in zip(at, at[1:])]
-    return any(bool(a != b) for a, b in moves)
+    "Does this walk add noise on its way?"
+    without, with_noise = (steps_on_a_pixel(plan, lambda x, t: x, z) for z in (0., 1.))
+    return any(bool(a != b) for a, b in zip(without, with_noise))
 
 def teacher_plan(run:Run, teacher:dict) -> dict: # what the user has set
     "How a teacher draws: as ever, but without fresh noise on the way. Arguments of `run.plan`."
@@ -244,7 +241,7 @@ def distill(self:Run,
            ) -> Run:
     "A run that draws in one evaluation, or a few, what this one draws in many."
     start_devices()
-    if out is not None: out = Checkpoints(check_free(out, "out", resume), {}, **checkpoints).folder
+    out = training_folder(out, resume, checkpoints)
     way = choose(methods, method, "method")
     check(not (way.ends and self.info["own_net"]), "method", repr(method), "'pairs' or 'consistency' for your own network, which cannot be told where a step ends")
     check(condition_shape(self.info) is None or condition is not None, "condition", None, "some, for this run was trained with them")
@@ -256,7 +253,7 @@ def distill(self:Run,
     about = dict(weights=weights_checksum(self), evaluations=looks, count=count)
     info = self.info | dict(seed=seed, teacher=about)
     same = what_stays(recipe, info, may_change)
-    if out is not None and resume and (done := finished(out, same, recipe, net)): return done
+    if resume and (done := finished(out, kept_run(out, vars(Recipe())), same, recipe, net)): return done
     remarks = [f"teacher: {looks} evaluations a picture, {count:,} pictures", f"student: {evaluations} evaluation{'s'*(evaluations > 1)}, {count_params(net):,} parameters, method {method}"]
     data = student_data(self, recipe, count, condition, seed, progress, plan)
     return fit_watched(net, recipe, data, self.held_out, info, seed, False, watch(steps, out, same, checkpoints, callback, progress, remarks))

@@ -6,7 +6,7 @@
 __all__ = ['log_times', 'spacings', 'samplers', 'thresholdings', 'NoiseLevel', 'ratio_times', 'points', 'with_ends', 'ddim',
            'heun', 'extrapolate', 'dpmpp_2m', 'dpmpp_2m_sde', 'noise_for', 'sampler_step', 'sample_loop', 'churned',
            'guided_denoiser', 'is_inside', 'weights_at', 'dynamic', 'steered', 'at_rest', 'sample_batch', 'Plan',
-           'check_alike', 'start_at', 'slerp']
+           'check_alike', 'start_at', 'steps_on_a_pixel', 'slerp']
 
 # %% ../nbs/04_sampling.ipynb #04-004
 from collections.abc import Callable, Hashable
@@ -457,19 +457,24 @@ def sample(self:Run,
     return jax.device_put(self._walk(plan, given, nothing, noise, seed, path, batch_size, z))
 
 # %% ../nbs/04_sampling.ipynb #04-062
+def steps_on_a_pixel(plan:Plan, estimate:Callable, z:float=0.) -> list: # as in `sample_loop`; the noise that is drawn
+    "What each step of a walk makes of a pixel of 1, without any network."
+    x = np.ones((1, 1, 1, 1), np.float32)
+    at = [NoiseLevel(*v) for v in zip(*plan.at)]
+    with jax.disable_jit(), jax.transfer_guard("allow"):
+        return [sampler_step(plan.rule, estimate, x, t, s, (x, np.float32(0)), z*x)[0] for t, s in zip(at, at[1:])]
+
 @patch
 @delegates(Run.plan)
 def evaluations(self:Run,
                 **kwargs # as in run.plan
                ) -> int: # per picture
     "How often the network looks at a picture to sample it."
-    plan, x, counts = self.plan(**kwargs), np.zeros((1, 1, 1, 1), np.float32), []
+    plan, counts = self.plan(**kwargs), []
     def count(x, t):
         counts.append(int(jnp.count_nonzero(weights_at(t, plan.guidance, plan.interval))))
         return x
-    at = [NoiseLevel(*v) for v in zip(*plan.at)]
-    with jax.disable_jit(), jax.transfer_guard("allow"): # numbers, a pixel, no network
-        for t, s in zip(at, at[1:]): sampler_step(plan.rule, count, x, t, s, (x, np.float32(0)), x)
+    steps_on_a_pixel(plan, count)
     return sum(counts)
 
 # %% ../nbs/04_sampling.ipynb #04-079

@@ -32,7 +32,7 @@ def card(self:Run, scores=None, # from `run.evaluate`, or None
     names = [] if self.names is None else [*map(str, self.names)]
     labels = f"with {len(names)} labels: {', '.join(names[:20])}{', ...'*(len(names) > 20)}" if names else "without labels"
     ask = f", label={self.seen_names[0]!r}" if names else ""
-    if condition_shape(self.info): ask += f", condition=c"
+    if condition_shape(self.info): ask += ", condition=c"
     own = ", model=network" if self.info["own_net"] else ""
     own += "".join(f", {name}={name}" for name in own_entries(self.recipe) if name != "optimizer")
     about = dict(network=f"{count_params(self.model):,} parameters{', of its own kind'*self.info['own_net']}")

@@ -18,7 +18,7 @@ from flax import nnx
 from .data import batch_at, digits, hidden_values, hold_back, take_rows, vary
 from .diffusion import Interval, Process, draw_noise, loss, losses, suited_noise
 from .engine.arguments import Count, Averaging, BatchSize, Dropout, Dtype, Fraction, Function, NameOr, NonNegative, Number, PathLike, Positive, Range, Seed, Settings, Share, Switch, as_condition, check, checked, choose
-from .engine.checkpoints import Checkpoints, Progress, check_free, from_plain, is_finished, kept_run, named_arrays, read_run, remembered, run_files, what_stays, with_arrays, write_run
+from .engine.checkpoints import Progress, check_free, from_plain, is_finished, kept_run, named_arrays, read_run, remembered, run_files, training_folder, what_stays, with_arrays, write_run
 from .engine.devices import Layout, Programs, at_a_time, idle_remark, layout_for, local_copy, place, random_key, start_devices, use_cores, usual_promotion
 from .engine.hub import folder_of
 from .engine.optimizers import climb_and_fall, clipped_adamw, default_lr, lower_if_long, muon, rate_after
@@ -251,9 +251,9 @@ recipe_groups = {"network": ("net", "dtype"), "noise": ("schedule", "time_sample
            "samples": ("sampler", "sample_steps", "spacing", "guidance", "interval")} # what `train` says of a recipe before it begins
 may_change = ("steps", "log_every", "sampler", "sample_steps", "spacing", "guidance", "interval", "thresholding") # what may change when a training is resumed
 
-def finished(out, about:dict, recipe:Recipe, model) -> Run|None: # from `what_stays`
+def finished(out, kept, about:dict, recipe:Recipe, model) -> Run|None: # from `kept_run` and `what_stays`
     "The run in folder `out`, if it is this one and has all its steps."
-    if not is_finished(out, about, vars(Recipe()), recipe.steps): return None
+    if not is_finished(out, kept, about, recipe.steps): return None
     return load(out, model=model if about["info"]["own_net"] else None, **vars(recipe))
 
 def fit_watched(net, recipe:Recipe, data:tuple, held_out:tuple, info:dict, seed, fsdp, watching) -> Run: # as in `fit` and `Run`; from `watch`
@@ -286,15 +286,15 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
          ) -> Run:
     "Train a diffusion model on pictures; all other arguments are entries of `Recipe`."
     start_devices()
-    if out is not None: out = Checkpoints(check_free(out, "out", resume), {}, **checkpoints).folder # what is wrong is refused now
+    out = training_folder(out, resume, checkpoints)
     check(minutes is None or "steps" not in kwargs, "minutes", minutes, "no number of steps beside it")
     is_run = isinstance(model, Run)
     base = replace(model.recipe, lr=None) if is_run else Recipe()
     recipe = replace(base, **kwargs)
     if model is not None: check_unchanged(recipe, base, is_run)
     images, labels, known = collect(images, labels, stream, label_names(model.info) if is_run else None)
-    kept, *_ = resume and kept_run(out) or [None] # pictures that were few stay few, should more steps follow
-    few = kept and bool(kept["net"].get("dropout") if "augment" in kwargs or model is not None else kept.get("augment"))
+    kept = kept_run(out, vars(Recipe())) if resume else None
+    few = kept and bool(kept.recipe["net"].get("dropout") if "augment" in kwargs or model is not None else kept.recipe["augment"]) # pictures that were few stay few, should more steps follow
     if minutes is not None:
         trial = partial(train, *as_given((images, (labels, None)), known), condition=condition, model=model, seed=seed, fsdp=fsdp, stream=stream, progress=False, **kwargs | dict(steps=45, log_every=20))
         settings_for = lambda steps: {} if model is not None else {k: getattr(recipe_for(images, few, **kwargs | dict(steps=steps)), k) for k in ("augment", "net")}
@@ -306,7 +306,7 @@ def train(images,               # `[N, H, W]` or `[N, H, W, C]`: uint8, or float
     if is_run: check_told(info, model.info)
     net = init(unet_for(recipe, info["shape"][-1], info["classes"], condition_shape(info)), seed) if model is None else check_network(model.model if is_run else model, info["shape"], info["classes"], condition_shape(info))
     about = what_stays(recipe, info, may_change + ("lr",)*(is_run and "lr" not in kwargs)) # a run's rate follows from its steps
-    if out is not None and resume and (done := finished(out, about, recipe, net)): return done
+    if done := finished(out, kept, about, recipe, net): return done
     data, held_out = hold_back(images, (labels, condition), recipe.test_size, recipe.pixel_range, None if recipe.batch_size else recipe.grad_accum_steps)
     said = dict(pictures=f"{len(data[0]):,} of {' x '.join(map(str, info['shape']))}, {info['classes'] or 'no'} labels{', augmented'*bool(recipe.augment)}", network=f"{count_params(net):,} parameters{', your own'*info['own_net']}")
     remarks = in_words(recipe, said, {word: names for word, names in recipe_groups.items() if word != "network" or model is None}) + idle_remark(recipe.batch_size or len(data[0]), recipe.grad_accum_steps)
@@ -326,7 +326,8 @@ def train_digits(digit:int=None,     # 0 to 9: that digit alone, without labels;
     check(preset == "default" or not isinstance(kwargs.get("model"), Run), "preset", repr(preset), "none where a run goes on, which has its own recipe")
     check(recipe != presets["tutorial"] or digit is not None, "digit", "None", 'a digit from 0 to 9 with preset "tutorial", whose network takes no labels')
     images, labels = digits(digit)
-    changed = {name: v for name, v in vars(recipe).items() if v != getattr(Recipe(), name)}
-    settings = changed if preset == "default" else vars(recipe) | dict(net=whole_net(recipe.net | kwargs.pop("net", {}))) # the default is what `train` chooses for the digits
+    usual = vars(Recipe())
+    if preset == "default": settings = {name: v for name, v in vars(recipe).items() if v != usual[name]} # else it is what `train` chooses for the digits
+    else: settings = vars(recipe) | dict(net=whole_net(recipe.net | kwargs.pop("net", {})))
     if kwargs.get("minutes") is not None: settings.pop("steps", None)
     return train(images, labels if digit is None else None, **settings | kwargs | ({} if steps is None else dict(steps=steps)))

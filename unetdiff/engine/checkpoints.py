@@ -7,7 +7,7 @@ __all__ = ['run_files', 'check_free', 'replace_file', 'remembered', 'or_warn', '
            'to_plain', 'own_entries', 'what_stays', 'from_plain', 'check_known', 'with_own', 'named_arrays',
            'network_arrays', 'check_savable', 'with_arrays', 'write_run', 'check_whole', 'read_run', 'pack', 'unpack',
            'forms', 'versions', 'checksum', 'to_numpy', 'from_numpy', 'Progress', 'Checkpoints', 'check_room', 'copied',
-           'OtherComputation', 'differences', 'check_same', 'kept_run', 'is_finished']
+           'OtherComputation', 'differences', 'check_same', 'KeptRun', 'kept_run', 'is_finished', 'training_folder']
 
 # %% ../../nbs/engine/checkpoints.ipynb #ch-004
 import json, math, os, shutil, time, warnings, zlib
@@ -350,23 +350,29 @@ def check_same(other:list, out): # of differences
     "Refuse a folder of another computation, and say what differs."
     check(not other, "out", f"{str(out)!r}, which holds another run ({'; '.join(other)})", "the folder of the same run, or a new one")
 
-def kept_run(folder) -> tuple|None: # settings, what is known of the data, number of steps
-    "What is known of the run in a folder; None where there is none, or no folder."
+class KeptRun(NamedTuple):
+    "What is known of the run in a folder."
+    recipe: dict # its settings
+    info: dict   # what it keeps of its data
+    steps: int   # that were made
+
+def kept_run(folder, usual:dict) -> KeptRun|None: # settings where a run of an earlier version says nothing
+    "The run in a folder; None where there is none, or no folder."
     if folder is None or not (folder/"run.json").exists(): return None
     saved, = read_folder(folder)
     check_whole(saved, folder)
-    return from_plain(saved["recipe"]), from_plain(saved["info"]), len(saved["history"]["loss"])
+    return KeptRun(usual | from_plain(saved["recipe"]), from_plain(saved["info"]), len(saved["history"]["loss"]))
 
 def is_finished(folder:Path,
-                about:dict, # of the run: its `recipe`, perhaps not all of it, and `info`, as plain data
-                usual:dict, # settings where a run of an earlier version says nothing
+                kept:KeptRun|None, # what it holds
+                about:dict, # the run that is wanted: its `recipe`, perhaps not all of it, and `info`, as plain data
                 steps:int   # that it is to have
                ) -> bool:
     "Does the folder hold this run, with so many steps? Another run is refused, and one that cannot go on."
-    if not (kept := kept_run(folder)): return False
-    recipe, info, done = kept
-    there = dict(recipe={k: v for k, v in (usual | recipe).items() if k in about["recipe"]}, info=info)
+    if kept is None: return False
+    there = dict(recipe={k: v for k, v in kept.recipe.items() if k in about["recipe"]}, info=kept.info)
     check_same(differences(there, from_plain(about)), folder)
+    done = kept.steps
     check(done <= steps, "steps", steps, f"at least the {done} that the folder has already")
     got = f"{str(folder)!r}, a run of {done} steps without its checkpoints"
     check(done == steps or any(folder.glob("checkpoints/[0-9]*")), "out", got, "a folder that has them; or a new one, with model=load(...), to go on with that run")
@@ -402,6 +408,10 @@ def newest(self:Checkpoints, state) -> Progress|None: # None if there is none
             self.last_step = step
             return found
     check(not steps, "out", f"{str(self.folder)!r}, whose checkpoints are all damaged", "a folder with a whole one, or a new one")
+
+def training_folder(out, resume:bool, checkpoints:dict) -> Path|None: # arguments of `Checkpoints`
+    "The folder of a training, or None; what is wrong with it or with these settings is refused now."
+    return None if out is None else Checkpoints(check_free(out, "out", resume), {}, **checkpoints).folder
 
 @patch
 def hook(self:Checkpoints,

@@ -100,6 +100,7 @@ def idle_remark(batch_size:int, parts:int) -> list: # of one sentence, or of non
 
 def trim_to_devices(n:int, parts:int) -> int: # so many that all devices have the same share
     "Of `n` rows so many as all devices share evenly, or, if there are too few, one device in its parts."
+    check(parts <= n, "grad_accum_steps", parts, f"at most {n}: each step takes all training pictures, and there are so many")
     shares = jax.device_count()*parts
     kept = n//shares*shares or n//parts*parts
     if kept < n: warnings.warn(f"batch_size: got None, all of {n} pictures; {kept} are used, which can be shared evenly")
