@@ -121,6 +121,12 @@ def test_as_array_refuses(bad):
     refuses(lambda: as_array(bad, "x", 2), "x: got")
 
 
+def test_as_array_names_a_type_and_not_a_thousand_numbers():
+    ragged = np.empty(2, object)
+    ragged[:] = [np.zeros((8, 8)), np.zeros((9, 8))]
+    refuses(lambda: as_array(ragged, "x"), "x: got dtype object, but takes an array of numbers")
+
+
 def test_as_images_takes_bytes_and_floats():
     x = as_images(grey_bytes)
     assert x.shape == (1, 2, 2, 1) and x.dtype == np.float32

@@ -183,7 +183,7 @@ def as_array(v, # numbers in any form
         if hasattr(v, "__array__"): raise # its own message says more
         x = np.asarray(None) # a ragged list
     are_numbers = x.dtype.kind in "biuf" or x.dtype == jnp.bfloat16
-    if not are_numbers: check(False, name, repr(v), "an array of numbers")
+    if not are_numbers: check(False, name, f"dtype {v.dtype}" if isinstance(v, np.ndarray) else repr(v), "an array of numbers")
     fits = not ndims or (x.ndim in ndims and x.size > 0)
     check(fits, name, f"shape {x.shape}", f"{' or '.join(map(str, ndims))} dimension(s), not empty")
     check(not finite or np.isfinite(x).all(), name, "NaN or infinite numbers", "finite ones")
