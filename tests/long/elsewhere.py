@@ -1,8 +1,8 @@
 """Run the lessons as if on other machines: python tests/long/elsewhere.py [condition or notebook ...]
 
 Every notebook runs from top to bottom, with its tests, under every condition: rounding as on a TPU and as on a recent GPU (tests/rounding says how a processor
-does that), one device, three (which no batch of 32 shares evenly), four and eight, float64 allowed, and the precision of products asked for in general. A table says how many seconds each took, or that it failed,
-and the reason below it. Words pick among conditions and notebooks (`python tests/long/elsewhere.py tpu 01_unet`). All of it takes an hour on two cores.
+does that), one device, three (which no batch of 32 shares evenly), four and eight, float64 allowed, the precision of products asked for in general, and the instructions of an older processor, whose sums have another
+order. A table says how many seconds each took, or that it failed, and the reason below it. Words pick among conditions and notebooks (`python tests/long/elsewhere.py tpu 01_unet`). Each condition takes about a quarter of an hour on two cores.
 """
 import os
 import subprocess
@@ -24,6 +24,7 @@ conditions = {
     "eight": dict(JAX_NUM_CPU_DEVICES="8"),
     "x64": dict(JAX_ENABLE_X64="1"),
     "precise": dict(JAX_DEFAULT_MATMUL_PRECISION="float32"),
+    "older": dict(XLA_FLAGS="--xla_cpu_max_isa=AVX2", OPENBLAS_CORETYPE="Haswell"),
 }
 notebooks = sorted(path.relative_to(root/"nbs").with_suffix("").as_posix() for path in nbglob(root/"nbs", as_path=True))
 
