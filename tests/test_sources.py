@@ -293,6 +293,7 @@ def test_sources_that_are_refused(bad):
 def test_elements_that_are_refused(bytes_):
     refuses(lambda: pictures(Source(bytes_[0], lambda x, y: "x")), "cannot be read")
     refuses(lambda: pictures(Source(bytes_[0], lambda x, y: 3)), "a source of int")
+    refuses(lambda: pictures((bytes_[0], bytes_[1])), "labels of an array are the argument `labels`")
     refuses(lambda: pictures(Source(bytes_[0], lambda x, y: x/255.), size=4), "size: got (4, 4) for a picture")
 
 

@@ -108,8 +108,9 @@ def read_pixels(picture,          # an array, a Pillow image, or the path of one
                ) -> np.ndarray: # `[H, W, C]`
     "A picture as an array."
     picture = open_picture(picture)
-    check(has_pixels(picture), "images", f"a source of {type(picture).__name__}",
-          "a source of pictures, alone, with a label, or in a dictionary")
+    shape = f" of shape {picture.shape}" if hasattr(picture, "shape") else ""
+    check(has_pixels(picture), "images", f"a source of {type(picture).__name__}{shape}",
+          "a source of pictures, alone, with a label, or in a dictionary (labels of an array are the argument `labels`)")
     if isinstance(picture, Image.Image): return image_pixels(picture, size, channels, background)
     x = array_pixels(picture)
     is_right = size in (None, x.shape[:2]) and channels in (None, x.shape[-1])
